@@ -2,8 +2,8 @@
 
     python metrics.py OUTPUT_DIR/predictions_test.tsv        # scores of a prediction file, as JSON
 
-Usable on its own and offline: `NerScores().compute(predictions=tags, references=tags)`. Counts add; every score is
-derived from counts, once. Imports nothing of ours.
+Usable on its own and offline: `NerScores().compute(predictions=tags, references=tags)`. Counts add; every
+score is derived from counts, once. Imports nothing of ours.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class PredictionFileError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One split, predicted: words, gold and predicted tags by sentence in the corpus's order, and their scores."""
+    """One split, predicted: words, gold and predicted tags by sentence, in corpus order, and the scores."""
 
     words: list[list[str]]
     gold: list[list[str]]
@@ -41,16 +41,16 @@ class Evaluation:
 
 
 class NerScores(evaluate.Metric):
-    """Typed and untyped entity scores and word scores of IOB2 tags, the same way `evaluate`'s seqeval is used.
+    """Typed and untyped entity scores and word scores of IOB2 tags, used as `evaluate`'s seqeval is.
 
     `compute(predictions=..., references=...)` takes a list of tags a sentence and returns a dict:
 
-    - `span`: conlleval's (and seqeval's default) reading, in which an I- with no B- before it starts an entity;
-      `span_strict`: seqeval's strict IOB2 reading, in which it starts none;
-      `left_boundary`, `right_boundary`: type and that end of the span match (the shared task's looser scores);
-      `untyped`: both ends match, whatever the type.
-      Each holds micro, macro, weighted and one row a type: precision, recall, f1, support; the typed rows and micro
-      also the counts `predicted` and `correct`. The macro average is over types that occur in gold or prediction.
+    - `span`: conlleval's (and seqeval's default) reading, in which an I- with no B- before it starts an
+      entity; `span_strict`: seqeval's strict IOB2 reading, in which it starts none;
+      `left_boundary`, `right_boundary`: type and that end of the span match (the shared task's looser
+      scores); `untyped`: both ends match, whatever the type. Each holds micro, macro, weighted and one row a
+      type: precision, recall, f1, support; the typed rows and micro also the counts `predicted` and
+      `correct`. The macro average is over types that occur in gold or prediction.
     - `word`: one row a label, and averages that leave O out; `accuracy` counts every word, O too.
     - `sentences`, `words`, `entities`: what was scored.
 
@@ -100,8 +100,8 @@ def check_pairs(gold: Sequence[Tags], predicted: Sequence[Tags]) -> None:
     for number, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
         if len(gold_tags) != len(predicted_tags):
             raise ValueError(
-                f"sentence {number}: found {len(predicted_tags)} predicted tags for {len(gold_tags)} gold ones; "
-                "expected as many"
+                f"sentence {number}: found {len(predicted_tags)} predicted tags for {len(gold_tags)} gold "
+                "ones; expected as many"
             )
     seen = {tag for side in (gold, predicted) for tags in side for tag in tags}
     strange = sorted(tag for tag in seen if tag != "O" and (tag[:2] not in ("B-", "I-") or not tag[2:]))
@@ -112,7 +112,7 @@ def check_pairs(gold: Sequence[Tags], predicted: Sequence[Tags]) -> None:
 
 
 def entities(tags: Tags, strict: bool = False) -> set[Entity]:
-    """The entities of one sentence, read as conlleval does or (strict) counting only those that begin with B-."""
+    """The entities of one sentence, read as conlleval does or (strict) only those that begin with B-."""
     if not strict or is_well_formed(tags):
         return {(kind, start, end + 1) for kind, start, end in get_entities(list(tags))}
     return {(entity.tag, entity.start, entity.end) for entity in Entities([list(tags)], IOB2).entities[0]}
@@ -133,7 +133,7 @@ def span_scores(
     predicted: Sequence[set[Entity]],
     key: Callable[[Entity], tuple[str, Hashable]],
 ) -> dict[str, dict[str, float]]:
-    """Count entities that agree in `key`, whose first item is the type, and derive the scores of each type."""
+    """Count entities that agree in `key`, whose first item is the type, and derive the scores by type."""
     counts: dict[str, Counter] = {"support": Counter(), "predicted": Counter(), "correct": Counter()}
     for gold_spans, predicted_spans in zip(gold, predicted, strict=True):
         gold_keys, predicted_keys = set(map(key, gold_spans)), set(map(key, predicted_spans))
@@ -217,7 +217,7 @@ def flatten(scores: dict, prefix: str = "") -> dict[str, float]:
 
 
 def format_predictions(evaluation: Evaluation) -> str:
-    """`word TAB gold TAB predicted`, a blank line after each sentence: columns that conlleval -d '\\t' reads."""
+    """`word TAB gold TAB predicted`, a blank line after each sentence: what conlleval -d '\\t' reads."""
     lines = []
     for columns in zip(evaluation.words, evaluation.gold, evaluation.predicted, strict=True):
         lines += ["\t".join(row) + "\n" for row in zip(*columns, strict=True)] + ["\n"]

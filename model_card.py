@@ -23,7 +23,8 @@ def write_model_card(
 ) -> None:
     """Write README.md: front matter with the scores, how to use the model, the reports of each split.
 
-    `base_model` is a Hub id or None (a local encoder has no page to link); `dataset` is (name, configuration).
+    `base_model` is a Hub id or None (a local encoder has no page to link); `dataset` is
+    (name, configuration).
     """
     name = Path(output_dir).resolve().name
     data = ModelCardData(

@@ -1,10 +1,9 @@
 """What a person looks at: classification reports, mistakes, predictions, and the callback that writes them.
 
-Rendering functions take values and return text; only `write_split` and the callback write files. run_ner.py hands
-the callback a folder and the scorer of the validation split. Imports metrics only.
+Rendering functions take values and return text; only `write_split` and the callback write files. run_ner.py
+hands the callback a folder and the scorer of the validation split. Imports metrics only.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -38,8 +37,9 @@ class ReportCallback(TrainerCallback):
         self.show_mistakes = show_mistakes
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        # A log at each evaluation: then the training loss beside a score is that of the steps since the last one,
-        # and a run that is resumed from a checkpoint logs the same numbers as one that was never stopped.
+        # A log at each evaluation: then the training loss beside a score is that of the steps since the last
+        # one, and a run that is resumed from a checkpoint logs the same numbers as one that was never
+        # stopped.
         control.should_log |= control.should_evaluate
         return control
 
@@ -61,7 +61,7 @@ class ReportCallback(TrainerCallback):
 
 
 def improves(args: TrainingArguments, state: TrainerState, metrics: Mapping[str, float]) -> bool:
-    """Whether the model of this evaluation is the one to keep, by the rule that Trainer applies just afterwards.
+    """Whether this evaluation's model is the one to keep, by the rule that Trainer applies just after.
 
     Where the best model is not restored at the end, the latest is kept.
     """
@@ -115,7 +115,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def render_report(split: str, scores: dict, facts: Mapping[str, str]) -> str:
@@ -160,7 +160,7 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def render_mistakes(evaluation: Evaluation, limit: int | None = None) -> str:
-    """Each sentence with an error as an aligned TOKEN / LABEL / PRED table, wrong words marked; at most `limit`."""
+    """Each sentence with an error (at most `limit`) as an aligned TOKEN / LABEL / PRED table."""
     sentences = list(zip(evaluation.words, evaluation.gold, evaluation.predicted, strict=True))
     wrong = [
         (number, *columns) for number, columns in enumerate(sentences, start=1) if columns[1] != columns[2]

@@ -4,8 +4,8 @@
                         fn_kwargs={"tokenizer": tokenizer, "max_seq_length": 128})
     tags = decode(windows, label_ids)        # one list a sentence, one label id a word
 
-The law: decode(windows, windows["labels"]) gives back the tags of every word of every sentence, once each, for any
-fast tokenizer, maximum length and overlap. All ranges are half-open and count subtokens or words from 0.
+The law: decode(windows, windows["labels"]) gives back the tags of every word of every sentence, once each,
+for any fast tokenizer, maximum length and overlap. All ranges are half-open and count from 0.
 Imports only the label names of `jnlpba`.
 """
 
@@ -35,7 +35,7 @@ class Frame(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A range of consecutive words [start, end) that is shown to the model, and the part [first, last) it owns."""
+    """A range of words [start, end) that is shown to the model, and the part [first, last) it owns."""
 
     start: int
     end: int
@@ -63,13 +63,15 @@ def encode(
         label_all_tokens: label each subtoken of a word (B- on the first, I- on the rest), or the first only.
 
     Returns:
-        A row a window: input_ids, attention_mask, labels (and token_type_ids where the model has them), all of
-        shape (subtokens,); length; sentence (the row in the split), first_word (the first word that this window
-        owns) and word_positions (where the first subtoken of each owned word stands). A word is labelled in the
-        window that owns it and nowhere else, so the loss too counts it once.
+        A row a window: input_ids, attention_mask, labels (and token_type_ids where the model has them), all
+        of shape (subtokens,); length; sentence (the row in the split), first_word (the first word that this
+        window owns) and word_positions (where the first subtoken of each owned word stands). A word is
+        labelled in the window that owns it and nowhere else: the loss counts it once. cut_words counts
+        the owned words with more subtokens than a window holds: shown in part, scored by the first.
 
     Raises:
-        AlignmentError: a slow tokenizer, a window too small for one subtoken, an overlap that fills the window.
+        AlignmentError: a slow tokenizer, a window too small for one subtoken, an overlap that fills the
+        window.
     """
     frame = special_frame(tokenizer)
     capacity = window_capacity(frame, max_seq_length)
@@ -78,10 +80,12 @@ def encode(
     rows: dict[str, list] = {}
     subtokens_of = tokenize_words(examples["tokens"], tokenizer)
     for sentence, words, tags in zip(indices, subtokens_of, examples["ner_tags"], strict=True):
-        words = [subtokens[:capacity] for subtokens in words]
-        for window in windows([len(subtokens) for subtokens in words], capacity, stride):
-            row = build_row(words, tags, window, frame, inside if label_all_tokens else None)
+        sizes = [min(len(subtokens), capacity) for subtokens in words]
+        for window in windows(sizes, capacity, stride):
+            shown = [subtokens[:capacity] for subtokens in words[window.start : window.end]]
+            row = build_row(shown, tags, window, frame, inside if label_all_tokens else None)
             row["sentence"] = sentence
+            row["cut_words"] = sum(len(words[i]) > capacity for i in range(window.first, window.last))
             if "token_type_ids" not in tokenizer.model_input_names:
                 del row["token_type_ids"]
             for name, value in row.items():
@@ -120,8 +124,8 @@ def special_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     """Read off one encoded word what the tokenizer puts before and after a sequence."""
     if not tokenizer.is_fast:
         raise AlignmentError(
-            f"{type(tokenizer).__name__} is a slow tokenizer: it does not say which word a subtoken comes from; "
-            "expected a fast one (a model with a tokenizer.json)"
+            f"{type(tokenizer).__name__} is a slow tokenizer, which does not say what word a subtoken is "
+            "from; expected a fast one (a model with a tokenizer.json)"
         )
     probe = tokenizer(
         ["a"], is_split_into_words=True, return_special_tokens_mask=True, return_token_type_ids=True
@@ -137,7 +141,7 @@ def window_capacity(frame: Frame, max_seq_length: int) -> int:
     special = len(frame.before) + len(frame.after)
     if max_seq_length <= special:
         raise AlignmentError(
-            f"--max_seq_length: found {max_seq_length}, of which this tokenizer's special tokens take {special}; "
+            f"--max_seq_length: found {max_seq_length}, of which special tokens take {special}; "
             f"expected at least {special + 1}"
         )
     return max_seq_length - special
@@ -148,7 +152,7 @@ def checked_stride(stride: int | None, capacity: int) -> int:
         return capacity // 4
     if not 0 <= stride < capacity:
         raise AlignmentError(
-            f"--stride: found {stride}, where a window holds {capacity} subtokens; expected 0 to {capacity - 1}, "
+            f"--stride: found {stride}, where a window holds {capacity} subtokens; expected less, "
             "or no window would get further than the one before it"
         )
     return stride
@@ -187,7 +191,7 @@ def tokenize_words(
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
     if tokenizer.unk_token_id is None:
         raise AlignmentError(
-            f"{type(tokenizer).__name__} gives no subtoken for some word and has no unknown token to stand for it; "
+            f"{type(tokenizer).__name__} gives no subtoken for some word and has no unknown token instead; "
             "expected a tokenizer with an unk_token"
         )
     return tokenizer.unk_token_id
@@ -248,16 +252,19 @@ def build_row(
     frame: Frame,
     inside: Sequence[int] | None,
 ) -> dict:
-    """One window as model input; `inside` labels the later subtokens of a word (None: they are ignored)."""
+    """One window as model input, of the subtokens of the words it shows and the tags of the whole sentence.
+
+    `inside` labels the later subtokens of a word (None: they are ignored).
+    """
     ids, labels, positions = list(frame.before), [IGNORED] * len(frame.before), []
-    for word in range(window.start, window.end):
-        rest = len(words[word]) - 1
+    for word, subtokens in enumerate(words, start=window.start):
+        rest = len(subtokens) - 1
         if window.first <= word < window.last:
             positions.append(len(ids))
             labels += [tags[word]] + [IGNORED if inside is None else inside[tags[word]]] * rest
         else:
             labels += [IGNORED] * (1 + rest)
-        ids += words[word]
+        ids += subtokens
     segments = [
         *frame.segments_before,
         *[frame.segment] * (len(ids) - len(frame.before)),

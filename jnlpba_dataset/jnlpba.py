@@ -127,8 +127,8 @@ def load_jnlpba(
     """The corpus as a DatasetDict with splits train, validation and test.
 
     Args:
-        data_dir: a local folder with train.tsv, devel.tsv and test.tsv; without it `jnlpba` is downloaded from
-            the pinned upstream commit and each file's sha256 is checked.
+        data_dir: a local folder with train.tsv, devel.tsv and test.tsv; without it `jnlpba` is downloaded
+            from the pinned upstream commit and each file's sha256 is checked.
         name: `jnlpba`, or `sample` (our own sentences, embedded, no network).
         cache_dir: where `datasets` keeps downloads and Arrow files (its own default if None).
 
@@ -140,8 +140,8 @@ def load_jnlpba(
         raise CorpusError(f"--dataset_config_name: found '{name}'; expected one of {', '.join(names)}")
     if name == "sample" and data_dir is not None:
         raise CorpusError(
-            f"--data_dir: found '{data_dir}' beside the embedded sample; expected one of the two. Leave --data_dir "
-            "out, or set --dataset_config_name jnlpba"
+            f"--data_dir: found '{data_dir}' beside the embedded sample; expected one of the two. "
+            "Leave --data_dir out, or set --dataset_config_name jnlpba"
         )
     folder = SAMPLE_FOLDER if name == "sample" else data_dir
     return build(name, None if cache_dir is None else str(cache_dir), **local_files(folder))
@@ -160,15 +160,16 @@ def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
 
 
 def local_files(folder: str | Path | None) -> dict[str, dict[str, str]]:
-    """The builder's `files` and `sha256` for a local folder; nothing for None (the builder's own are used)."""
+    """The builder's `files` and `sha256` for a local folder; for None nothing, so that its own serve."""
     if folder is None:
         return {}
-    paths = {split: Path(folder) / file for split, file in FILE_NAMES.items()}
-    missing = [path.name for path in paths.values() if not path.is_file()]
-    if missing:
-        state = "missing " + ", ".join(missing) if Path(folder).is_dir() else "no such folder"
-        raise CorpusError(f"{folder}: {state}; expected the files {', '.join(FILE_NAMES.values())}")
+    folder = Path(folder)
+    paths = {split: folder / file for split, file in FILE_NAMES.items()}
     try:
+        missing = [path.name for path in paths.values() if not path.is_file()]
+        if missing:
+            state = "missing " + ", ".join(missing) if folder.is_dir() else "no such folder"
+            raise CorpusError(f"{folder}: {state}; expected the files {', '.join(FILE_NAMES.values())}")
         sha256 = {split: file_sha256(path) for split, path in paths.items()}
     except OSError as error:
         raise CorpusError(f"{error.filename}: {error.strerror}; expected a readable file") from None
@@ -181,13 +182,15 @@ def download(dl_manager: datasets.DownloadManager, url: str, expected: str) -> s
     try:
         path = dl_manager.download(url)
     except Exception as error:  # each layer (fsspec, aiohttp, the Hub's client) has error classes of its own
-        kind = f"{type(error).__name__}: {error}".splitlines()[0]
+        # fsspec calls whatever fails at first contact FileNotFoundError, with the reason behind it.
+        reason = isinstance(error, FileNotFoundError) and error.__cause__ or error
+        kind = f"{type(reason).__name__}: {reason}".splitlines()[0]
         raise CorpusError(f"{url}: could not be downloaded ({kind}); try again, or {remedy}") from error
     found = file_sha256(path)
     if found != expected:
         Path(path).unlink()
         raise CorpusError(
-            f"{url}: found sha256 {found}; expected {expected}. The download was removed: try again, or {remedy}"
+            f"{url}: found sha256 {found}; expected {expected}. It was removed: try again, or {remedy}"
         )
     return path
 
@@ -205,8 +208,8 @@ def read_sentences(
 ) -> Iterator[tuple[int, int, list[str], list[str]]]:
     """Yield (document, sentence in document, words, tags) of one file.
 
-    `shown` is the name that errors carry (a URL instead of its cached file). CRLF line ends, a byte-order mark
-    and a missing last blank line are read as if they were not there.
+    `shown` is the name that errors carry (a URL instead of its cached file). CRLF line ends, a byte-order
+    mark and a missing last blank line are read as if they were not there.
 
     Raises:
         CorpusError: `FILE:LINE: what was found; what was expected`.
@@ -219,7 +222,7 @@ def read_sentences(
     for number, line in numbered_lines(path, shown):
         if not line:
             if words:
-                yield max(document, 0), sentence, words, tags
+                yield document, sentence, words, tags
                 sentence, words, tags, empty = sentence + 1, [], [], False
             continue
         word, tag = split_line(f"{shown}:{number}", line)
@@ -233,10 +236,11 @@ def read_sentences(
         if tag.startswith("I-") and (not tags or tags[-1][2:] != tag[2:]):
             before = f"after {tags[-1]}" if tags else "at the start of a sentence"
             raise CorpusError(f"{shown}:{number}: found '{tag}' {before}; expected B-{tag[2:]} first (IOB2)")
+        document = max(document, 0)  # words before the first mark are a document of their own
         words.append(word)
         tags.append(tag)
     if words:
-        yield max(document, 0), sentence, words, tags
+        yield document, sentence, words, tags
     elif empty:
         raise CorpusError(f"{shown}: found no sentence; expected lines of 'word TAB tag'")
 

@@ -1,0 +1,342 @@
+"""What a run is told: flags of the recipe, TrainingArguments with its defaults, YAML files; and their checks.
+
+    python run_ner.py --help
+
+One parser for both: a file's keys become flags ahead of the user's. Imports nothing of ours.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+LAST_CHECKPOINT = "last"
+SELECTION_METRIC = "f1"
+
+
+class UsageError(ValueError):
+    """Something the user can mend: a flag, a config file, a model. Shown as one message."""
+
+
+@dataclasses.dataclass
+class ModelArguments:
+    """Which encoder, and what of it to change."""
+
+    model_name_or_path: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "A Hub id, a folder, or package:NAME/PATH (a folder inside an installed Python package)."
+        },
+    )
+    model_revision: str = dataclasses.field(
+        default="main",
+        metadata={"help": "Branch, tag or commit of a Hub model; pin a commit to be reproducible."},
+    )
+    cache_dir: str | None = dataclasses.field(
+        default=None, metadata={"help": "Where downloaded models and built corpora are kept."}
+    )
+    do_lower_case: bool | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Override whether the tokenizer lower-cases; SciBERT cased, which ships no tokenizer "
+            "configuration, needs false.",
+        },
+    )
+    hidden_dropout_prob: float | None = dataclasses.field(
+        default=None, metadata={"help": "Dropout of the hidden layers (the model's own if not given)."}
+    )
+    attention_probs_dropout_prob: float | None = dataclasses.field(
+        default=None, metadata={"help": "Dropout of the attention weights (the model's own if not given)."}
+    )
+
+
+@dataclasses.dataclass
+class DataArguments:
+    """Which corpus, and how sentences become windows."""
+
+    dataset_name: str = dataclasses.field(default="jnlpba", metadata={"help": "The corpus: jnlpba."})
+    dataset_config_name: str = dataclasses.field(
+        default="jnlpba", metadata={"help": "jnlpba, or sample: our own sentences, embedded."}
+    )
+    data_dir: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "A folder with train.tsv, devel.tsv, test.tsv; downloads the pinned corpus if not given."
+        },
+    )
+    train_split_name: str = dataclasses.field(
+        default="train", metadata={"help": "The split to train on; train+validation joins two."}
+    )
+    eval_split_name: str = dataclasses.field(
+        default="validation", metadata={"help": "The split that selects the best epoch."}
+    )
+    max_seq_length: int = dataclasses.field(
+        default=128,
+        metadata={
+            "help": "Subtokens a window, special tokens included. Longer sentences become several windows."
+        },
+    )
+    stride: int | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Subtokens that two windows of a long sentence share at most (a quarter of a window)."
+        },
+    )
+    label_all_tokens: bool = dataclasses.field(
+        default=True,
+        metadata={"help": "Train on every subtoken of a word (B- then I-), or on the first only."},
+    )
+    max_train_samples: int | None = dataclasses.field(
+        default=None, metadata={"help": "Use only the first N sentences for training."}
+    )
+    max_eval_samples: int | None = dataclasses.field(
+        default=None, metadata={"help": "Use only the first N sentences for validation."}
+    )
+    max_predict_samples: int | None = dataclasses.field(
+        default=None, metadata={"help": "Use only the first N sentences of the test split."}
+    )
+    preprocessing_num_workers: int | None = dataclasses.field(
+        default=None, metadata={"help": "Processes that tokenize."}
+    )
+    show_mistakes: int = dataclasses.field(
+        default=0,
+        metadata={"help": "Print the first N sentences with an error whenever a report is written."},
+    )
+
+
+@dataclasses.dataclass
+class RecipeArguments(TrainingArguments):
+    """transformers' TrainingArguments with this recipe's defaults."""
+
+    eval_strategy: str = dataclasses.field(
+        default="epoch", metadata={"help": "When to evaluate: no, steps, epoch."}
+    )
+    save_strategy: str = dataclasses.field(
+        default="epoch", metadata={"help": "When to save a checkpoint: no, steps, epoch, best."}
+    )
+    save_total_limit: int | None = dataclasses.field(
+        default=1, metadata={"help": "How many checkpoints to keep beside the best one."}
+    )
+    load_best_model_at_end: bool = dataclasses.field(
+        default=True, metadata={"help": "Restore the best epoch's weights after training."}
+    )
+    metric_for_best_model: str | None = dataclasses.field(
+        default=SELECTION_METRIC, metadata={"help": "The validation score that selects (micro span F1)."}
+    )
+    logging_steps: float = dataclasses.field(
+        default=50, metadata={"help": "Log the training loss each N steps."}
+    )
+    train_sampling_strategy: str = dataclasses.field(
+        default="group_by_length",
+        metadata={"help": "Batches of like length (group_by_length), or random, or sequential."},
+    )
+    resume_from_checkpoint: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Go on from a checkpoint folder, or (no value) from the last one in the output folder.",
+            "nargs": "?",
+            "const": LAST_CHECKPOINT,
+        },
+    )
+    # None: not given, so the hardware decides. The type stays bool, that the parser may take a bare --bf16.
+    bf16: bool = dataclasses.field(
+        default=None, metadata={"help": "bfloat16 mixed precision (None: see hardware)."}
+    )
+    fp16: bool = dataclasses.field(
+        default=None, metadata={"help": "float16 mixed precision (None: see hardware)."}
+    )
+
+    def __post_init__(self):
+        if not self.do_train:
+            # Nothing to select or to save; TrainingArguments would otherwise switch do_eval on.
+            self.eval_strategy, self.save_strategy, self.load_best_model_at_end = "no", "no", False
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+        self.precision_reason = choose_precision(self)
+        super().__post_init__()
+
+
+def choose_precision(args: TrainingArguments) -> str:
+    """Fill in args.bf16 and args.fp16 where they were not given; returns what was chosen and why."""
+    given = [name for name in ("bf16", "fp16") if getattr(args, name) is not None]
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if given:
+        reason = "as the flags say"
+    elif launched != "no":
+        reason = f"as accelerate launch says ({launched})"
+    elif args.use_cpu:
+        capable = cpu_has_bf16()
+        args.bf16 = capable
+        reason = "the CPU has bf16 instructions" if capable else "the CPU has no bf16 instructions"
+    elif torch.cuda.is_available():
+        args.bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        args.fp16 = not args.bf16
+        reason = f"{torch.cuda.get_device_name()} {'has' if args.bf16 else 'lacks'} bf16"
+    else:
+        reason = "no rule for this device"
+    args.bf16, args.fp16 = bool(args.bf16), bool(args.fp16)
+    chosen = (
+        "bf16"
+        if args.bf16
+        else "fp16"
+        if args.fp16
+        else launched
+        if not given and launched != "no"
+        else "fp32"
+    )
+    return f"{chosen} ({reason})"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether matrix products in bf16 run on instructions of their own rather than by conversion."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+class RecipeParser(HfArgumentParser):
+    """HfArgumentParser whose errors are one line instead of a page of usage."""
+
+    def error(self, message: str):
+        raise UsageError(message)
+
+
+Arguments = tuple[ModelArguments, DataArguments, RecipeArguments]
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """Parse `[CONFIG.yaml] [--flag value ...]`; the file's keys become flags ahead of the user's, who win.
+
+    Raises:
+        UsageError: a bad file, an unknown key or flag, a value that does not fit.
+    """
+    parser = RecipeParser(
+        (ModelArguments, DataArguments, RecipeArguments), allow_abbrev=False, prog="run_ner.py"
+    )
+    argv = list(argv)
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        known = {action.dest for action in parser._actions if action.dest != "help"}
+        argv[:1] = config_to_argv(argv[0], known)
+    try:
+        *arguments, unknown = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(str(error)) from None
+    if unknown:
+        flags = [name for action in parser._actions for name in action.option_strings]
+        hint = suggestion(unknown[0].split("=")[0], flags)
+        raise UsageError(
+            f"found {shlex.join(unknown)}; expected flags that --help lists, after one CONFIG.yaml{hint}"
+        )
+    check_arguments(*arguments)
+    return tuple(arguments)
+
+
+def config_to_argv(path: str, known: set[str]) -> list[str]:
+    """Turn a YAML file of `flag: value` into command-line words, refusing unknown and repeated keys."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        node, values = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; expected a YAML file of 'flag: value'") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: found {type(values).__name__}; expected lines of 'flag: value'")
+    seen: set[str] = set()
+    argv = []
+    for key_node, _ in node.value:
+        key, place = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+        if key not in known:
+            raise UsageError(
+                f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, known)}"
+            )
+        if key in seen:
+            raise UsageError(f"{place}: found '{key}' a second time; expected each key once")
+        seen.add(key)
+        argv += flag_words(place, key, values[key])
+    return argv
+
+
+def flag_words(place: str, key: str, value: object) -> list[str]:
+    """`--key value` for one YAML value."""
+    if value is None:
+        raise UsageError(f"{place}: found no value for '{key}'; expected one, or leave the line out")
+    if isinstance(value, dict):
+        return [f"--{key}={json.dumps(value)}"]
+    if isinstance(value, list):
+        return [f"--{key}", *map(str, value)]
+    return [f"--{key}={str(value).lower() if isinstance(value, bool) else value}"]
+
+
+def suggestion(word: str, known: Sequence[str] | set[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments) -> None:
+    """List every setting that can't work, before anything is loaded."""
+    problems = []
+    if not model_args.model_name_or_path:
+        problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
+    if not (args.do_train or args.do_eval or args.do_predict):
+        problems.append("nothing to do; expected --do_train, --do_eval or --do_predict")
+    if data_args.dataset_name != "jnlpba":
+        problems.append(
+            f"--dataset_name: found '{data_args.dataset_name}'; expected jnlpba. For a corpus with the same "
+            "labels and format give its folder as --data_dir"
+        )
+    for name in ("max_train_samples", "max_eval_samples", "max_predict_samples", "preprocessing_num_workers"):
+        value = getattr(data_args, name)
+        if value is not None and value < 1:
+            problems.append(f"--{name}: found {value}; expected 1 or more")
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        value = getattr(model_args, name)
+        if value is not None and not 0 <= value < 1:
+            problems.append(f"--{name}: found {value}; expected 0 or more and less than 1")
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        if getattr(args, name) < 1:
+            problems.append(f"--{name}: found {getattr(args, name)}; expected 1 or more")
+    if data_args.show_mistakes < 0:
+        problems.append(f"--show_mistakes: found {data_args.show_mistakes}; expected 0 or more")
+    if args.push_to_hub:
+        problems.append(
+            "--push_to_hub: run_ner.py does not upload; train first, then 'hf upload USER/NAME OUTPUT_DIR'"
+        )
+    if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
+        problems.append(f"--output_dir: found the file {args.output_dir}; expected a folder")
+    if args.do_train:
+        problems += checkpoint_problems(args)
+    if problems:
+        raise UsageError("\n  ".join(problems))
+
+
+def checkpoint_problems(args: RecipeArguments) -> list[str]:
+    """Refuse to mix two trainings in one folder; resolve where to resume from."""
+    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    wanted = args.resume_from_checkpoint
+    if wanted is None and last is not None:
+        return [
+            f"--output_dir: {last} is left of a training that did not end; expected "
+            "--resume_from_checkpoint to go on with it, another --output_dir, or the checkpoint removed"
+        ]
+    if wanted is not None and str(wanted).lower() in (LAST_CHECKPOINT, "true"):
+        if last is None:
+            return [
+                f"--resume_from_checkpoint: found no checkpoint in {args.output_dir}; leave the flag out to "
+                "start anew"
+            ]
+        args.resume_from_checkpoint = last
+    elif wanted is not None and not (Path(wanted) / "trainer_state.json").is_file():
+        return [
+            f"--resume_from_checkpoint: found no trainer_state.json in {wanted}; expected a checkpoint folder"
+        ]
+    return []

@@ -1,0 +1,109 @@
+"""Recorded runs: one line of results.jsonl each, and README's table made from those lines.
+
+    python benchmarks/results.py add outputs/jnlpba_minilm     # append what run_ner.py left in a folder
+    python benchmarks/results.py table                         # print the table of full JNLPBA runs
+    python benchmarks/results.py readme                        # put it between the markers in README.md
+
+Reads files only; imports nothing of ours.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results.jsonl"
+MARKERS = ("<!-- results: made by benchmarks/results.py readme -->", "<!-- end of results -->")
+SCORES = {
+    "F1": "test_span_micro_f1",
+    "precision": "test_span_micro_precision",
+    "recall": "test_span_micro_recall",
+    "macro F1": "test_span_macro_f1",
+    "word F1": "test_word_micro_f1",
+    "devel F1": "eval_span_micro_f1",
+}
+
+
+def record(folder: Path) -> dict:
+    """One row: run.json (commit, command, seed, versions, device, seconds) with all the run's scores."""
+    row = json.loads((folder / "run.json").read_text())
+    scores = json.loads((folder / "all_results.json").read_text())
+    kept = {name: value for name, value in scores.items() if name.startswith(("eval_", "test_", "train_"))}
+    return {**row, "scores": kept}
+
+
+def full_runs(rows: Sequence[dict]) -> dict[str, list[dict]]:
+    """Runs that scored the whole JNLPBA test set (8,662 entities), by the settings that they share."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["scores"].get("test_entities") == 8662:
+            groups.setdefault(without_seed(row["command"]), []).append(row)
+    return groups
+
+
+def without_seed(command: str) -> str:
+    """A command line less what tells the seeds of one setting apart."""
+    words = command.split()
+    skipped = {i + k for i, word in enumerate(words) if word in ("--seed", "--output_dir") for k in (0, 1)}
+    return " ".join(word for i, word in enumerate(words) if i not in skipped)
+
+
+def table(rows: Sequence[dict]) -> str:
+    """Mean and standard deviation over seeds of each setting, as Markdown."""
+    lines = [
+        f"| settings | seeds | {' | '.join(SCORES)} | gold entities | minutes |",
+        f"|---|---|{'---:|' * (len(SCORES) + 2)}",
+    ]
+    for command, runs in full_runs(rows).items():
+        cells = [spread([100 * run["scores"][key] for run in runs]) for key in SCORES.values()]
+        seeds = ", ".join(str(seed) for seed in sorted(run["seed"] for run in runs))
+        minutes = f"{statistics.median(run['seconds'] for run in runs) / 60:.0f}"
+        lines.append(f"| `{command}` | {seeds} | {' | '.join(cells)} | 8,662 | {minutes} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.2f}"
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
+def in_readme(text: str, made: str) -> str:
+    """README's text with the table between its markers replaced."""
+    before, rest = text.split(MARKERS[0])
+    after = rest.split(MARKERS[1])[1]
+    return f"{before}{MARKERS[0]}\n{made}\n{MARKERS[1]}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Record runs and make README's table of them.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("add").add_argument("folder", type=Path, nargs="+")
+    verbs.add_parser("table")
+    verbs.add_parser("readme")
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "add":
+        try:
+            rows = [record(folder) for folder in arguments.folder]
+        except (OSError, ValueError) as error:
+            print(
+                f"results.py: error: {error}; expected the output folder of a finished run", file=sys.stderr
+            )
+            return 2
+        with RESULTS.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        return 0
+    made = table([json.loads(line) for line in RESULTS.read_text().splitlines()])
+    if arguments.verb == "readme":
+        readme = ROOT / "README.md"
+        readme.write_text(in_readme(readme.read_text(), made))
+    else:
+        print(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

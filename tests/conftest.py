@@ -1,0 +1,148 @@
+"""What several test files share: the repository, tiny encoders, and the program run as a user runs it.
+
+python -m pytest                 # all but the slow ones, offline
+python -m pytest -m slow         # the real corpus, trained for real
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+REPO = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("NER_DATA", REPO.parent / "shared" / "data")) / "jnlpba"
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+# Before any test imports a library that reads them: nothing here may reach a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture
+def real_corpus() -> Path:
+    """The folder with the real corpus, or a skip that says why."""
+    if not (DATA / "test.tsv").is_file():
+        pytest.skip(f"the real corpus is not in {DATA} (set NER_DATA to the folder that holds jnlpba/)")
+    return DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory) -> Path:
+    """Corpora are built once a session, and never in the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HF_HOME"] = str(folder / "home")
+    return folder
+
+
+def sample_words() -> list[str]:
+    lines = (REPO / "jnlpba_dataset" / "sample" / "train.tsv").read_text().splitlines()
+    return [line.split("\t")[0] for line in lines if line and not line.startswith("-DOCSTART-")]
+
+
+def word_pieces(words: list[str], size: int = 800) -> Tokenizer:
+    """A cased WordPiece tokenizer trained on the given words."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator([words], trainers.WordPieceTrainer(vocab_size=size, special_tokens=SPECIAL))
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory) -> Path:
+    """A BERT of 2 layers and width 64 with its own vocabulary: trains on the sample in seconds."""
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    vocabulary = word_pieces(sample_words()).get_vocab()
+    BertTokenizer(vocab=vocabulary, do_lower_case=False, model_max_length=256).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=256,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory) -> Path:
+    """A byte-level BPE encoder as RoBERTa ships it: without add_prefix_space, which words one by one need."""
+    folder = tmp_path_factory.mktemp("tiny_roberta")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator([" ".join(sample_words())], trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    names = {
+        "bos": "<s>",
+        "eos": "</s>",
+        "cls": "<s>",
+        "sep": "</s>",
+        "unk": "<unk>",
+        "pad": "<pad>",
+        "mask": "<mask>",
+    }
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        add_prefix_space=False,
+        model_max_length=128,
+        **{f"{name}_token": token for name, token in names.items()},
+    ).save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=130,
+        pad_token_id=1,
+    )
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def run_program(*words: object, launcher: tuple[str, ...] = (), **options) -> subprocess.CompletedProcess:
+    """run_ner.py in a process of its own, as from a shell in the repository."""
+    launcher = launcher or (sys.executable,)
+    command = [*launcher, "run_ner.py", *map(str, words)]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, **options)
+
+
+@pytest.fixture(scope="session")
+def sample_flags(tiny_bert, cache_dir) -> list[str]:
+    """Flags of a training on the sample that takes seconds; add --output_dir and what the test is about."""
+    return [
+        *("--model_name_or_path", str(tiny_bert), "--dataset_config_name", "sample"),
+        *("--cache_dir", str(cache_dir), "--do_train", "--do_eval", "--do_predict"),
+        *("--num_train_epochs", "3", "--learning_rate", "3e-3", "--per_device_train_batch_size", "8"),
+        *("--logging_steps", "10", "--seed", "1", "--disable_tqdm", "true"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, sample_flags) -> Path:
+    """The output folder of one finished training on the sample, run as a program."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    result = run_program(*sample_flags, "--output_dir", folder)
+    assert result.returncode == 0, result.stderr
+    folder.with_suffix(".stdout").write_text(result.stdout)
+    return folder

@@ -1,0 +1,603 @@
+"""The program as users run it: real trainings of tiny encoders on the embedded sample, real files read.
+
+python -m pytest tests/test_run_ner.py
+"""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPO, run_program
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, pipeline
+
+import run_ner
+from arguments import cpu_has_bf16, parse_arguments
+from jnlpba_dataset import LABELS, load_jnlpba
+from metrics import flatten, read_predictions
+from run_ner import LikeLengthSampler, token_loss
+
+OUTPUT_FILES = {
+    *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "run.json"),
+    *("classification_report.txt", "classification_report_test.txt"),
+    *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
+    *(
+        "train_results.json",
+        "eval_results.json",
+        "test_results.json",
+        "all_results.json",
+        "trainer_state.json",
+    ),
+}
+PROMISE = "Mouse thymus was used as a source of glucocorticoid receptor from normal CS lymphocytes."
+
+
+def read_json(folder: Path, name: str) -> dict:
+    return json.loads((folder / name).read_text())
+
+
+def weights_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def predicted_words(folder: Path, split: str) -> list[list[str]]:
+    return read_predictions(folder / f"predictions_{split}.tsv").words
+
+
+def corpus_words(split: str, cache_dir: Path) -> list[list[str]]:
+    return list(load_jnlpba(name="sample", cache_dir=cache_dir)[split]["tokens"])
+
+
+def test_a_training_leaves_a_whole_folder(trained, cache_dir):
+    assert {path.name for path in trained.iterdir()} == OUTPUT_FILES
+    for split, prefix in (("validation", "eval"), ("test", "test")):
+        assert predicted_words(trained, split) == corpus_words(split, cache_dir)
+        scores = read_predictions(trained / f"predictions_{split}.tsv").scores
+        results = read_json(trained, f"{prefix}_results.json")
+        expected = flatten(scores, f"{prefix}_")
+        assert {name: results[name] for name in expected} == pytest.approx(expected)
+        assert results[f"{prefix}_f1"] == pytest.approx(scores["span"]["micro"]["f1"])
+        assert read_json(trained, "all_results.json")[f"{prefix}_f1"] == results[f"{prefix}_f1"]
+
+
+def test_reports_say_what_the_results_say(trained):
+    state = read_json(trained, "trainer_state.json")
+    evaluations = [entry for entry in state["log_history"] if "eval_f1" in entry][:3]
+    best = max(evaluations, key=lambda entry: entry["eval_f1"])
+    report = (trained / "classification_report.txt").read_text()
+    results = read_json(trained, "eval_results.json")
+    assert f"best epoch by f1    {best['epoch']:g} of 3" in report
+    assert f"validation loss     {best['eval_loss']:.4f}" in report
+    assert results["eval_f1"] == pytest.approx(best["eval_f1"]), "the best epoch was not restored"
+    assert f"gold entities       {results['eval_entities']}" in report
+    assert re.search(r"corpus fingerprint  [0-9a-f]{16}\n", report)
+    for split, prefix, name in (("validation", "eval", ""), ("test", "test", "_test")):
+        report = (trained / f"classification_report{name}.txt").read_text()
+        numbers = read_json(trained, f"{prefix}_results.json")
+        for row, key in (
+            ("micro average", "span_micro"),
+            ("protein", "span_protein"),
+            ("B-DNA", "word_B-DNA"),
+        ):
+            line = next(line for line in report.splitlines() if line.startswith(row + " "))
+            shown = line.removeprefix(row).split()
+            expected = [
+                f"{numbers[f'{prefix}_{key}_{score}']:.4f}" for score in ("precision", "recall", "f1")
+            ]
+            assert shown == [*expected, f"{numbers[f'{prefix}_{key}_support']}"]
+        stdout = trained.with_suffix(".stdout").read_text()
+        assert re.search(rf"^{split} .* {numbers[f'{prefix}_f1']:.4f} ", stdout, re.MULTILINE)
+
+
+def test_training_loss_in_the_report_is_the_mean_since_the_evaluation_before(trained):
+    history = read_json(trained, "trainer_state.json")["log_history"]
+    report = (trained / "classification_report.txt").read_text()
+    best_epoch = float(re.search(r"best epoch by f1 +([\d.]+) of", report)[1])
+    losses = [entry for entry in history if "loss" in entry and best_epoch - 1 < entry["epoch"] <= best_epoch]
+    before = [entry["step"] for entry in history if "loss" in entry and entry["epoch"] <= best_epoch - 1]
+    steps = np.diff([max(before, default=0), *(entry["step"] for entry in losses)])
+    mean = np.average([entry["loss"] for entry in losses], weights=steps)
+    assert f"training loss       {mean:.4f}" in report
+
+
+def test_mistakes_are_the_sentences_with_an_error(trained):
+    for split in ("validation", "test"):
+        evaluation = read_predictions(trained / f"predictions_{split}.tsv")
+        wrong = [
+            number
+            for number, (gold, guess) in enumerate(
+                zip(evaluation.gold, evaluation.predicted, strict=True), start=1
+            )
+            if gold != guess
+        ]
+        text = (trained / f"mistakes_{split}.txt").read_text()
+        assert [int(number) for number in re.findall(r"^sentence (\d+)$", text, re.MULTILINE)] == wrong
+        marked = sum(
+            gold != guess
+            for sides in zip(evaluation.gold, evaluation.predicted, strict=True)
+            for gold, guess in zip(*sides, strict=True)
+        )
+        assert text.count("  <--\n") == marked
+
+
+def test_run_json_records_where_the_figures_come_from(trained):
+    record = read_json(trained, "run.json")
+    assert record["seed"] == 1
+    assert record["command"].startswith("run_ner.py --model_name_or_path")
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["seconds"] > 0
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True)
+    assert record["commit"].startswith(commit.stdout.strip() or "unknown")
+
+
+def test_the_published_folder_serves_the_pipeline(trained):
+    answers = pipeline("ner", model=str(trained), aggregation_strategy="first")(PROMISE)
+    for answer in answers:
+        assert answer["entity_group"] in {label[2:] for label in LABELS}
+        assert PROMISE[answer["start"] : answer["end"]].strip()
+    config = read_json(trained, "config.json")
+    assert [config["id2label"][str(number)] for number in range(len(LABELS))] == list(LABELS)
+
+
+def test_evaluating_the_saved_model_gives_the_reported_scores(trained, tmp_path, cache_dir):
+    for batch_size, strategy in ((1, "random"), (7, "group_by_length")):
+        folder = tmp_path / strategy
+        code = run_ner.main(
+            [
+                *("--model_name_or_path", str(trained), "--dataset_config_name", "sample", "--do_eval"),
+                *("--do_predict", "--cache_dir", str(cache_dir), "--output_dir", str(folder)),
+                *("--per_device_eval_batch_size", str(batch_size), "--train_sampling_strategy", strategy),
+                *("--disable_tqdm", "true"),
+            ]
+        )
+        assert code == 0
+        for name in ("predictions_test.tsv", "predictions_validation.tsv"):
+            assert (folder / name).read_bytes() == (trained / name).read_bytes()
+        loss = read_json(folder, "eval_results.json")["eval_loss"]
+        assert loss == pytest.approx(read_json(trained, "eval_results.json")["eval_loss"], rel=5e-3)
+        assert not (folder / "model.safetensors").exists()
+
+
+def test_validation_loss_does_not_depend_on_the_batches(trained, tmp_path, cache_dir):
+    losses = []
+    for batch_size in ("1", "16"):
+        folder = tmp_path / batch_size
+        words = [
+            *(
+                "--model_name_or_path",
+                trained,
+                "--dataset_config_name",
+                "sample",
+                "--do_eval",
+                "--bf16",
+                "false",
+            ),
+            *("--cache_dir", cache_dir, "--output_dir", folder, "--per_device_eval_batch_size", batch_size),
+        ]
+        assert run_ner.main([str(word) for word in words]) == 0
+        losses.append(read_json(folder, "eval_results.json")["eval_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_short_windows_lose_no_word_and_no_entity(trained, tmp_path, cache_dir):
+    words = [
+        *("--model_name_or_path", trained, "--dataset_config_name", "sample", "--do_predict"),
+        *("--cache_dir", cache_dir, "--output_dir", tmp_path, "--max_seq_length", "16"),
+    ]
+    assert run_ner.main([str(word) for word in words]) == 0
+    assert predicted_words(tmp_path, "test") == corpus_words("test", cache_dir)
+    entities = read_json(trained, "test_results.json")["test_entities"]
+    assert read_json(tmp_path, "test_results.json")["test_entities"] == entities
+
+
+def test_real_test_set_keeps_its_8662_entities_in_windows_of_16(real_corpus, trained, tmp_path, cache_dir):
+    words = [
+        *(
+            "--model_name_or_path",
+            trained,
+            "--data_dir",
+            real_corpus,
+            "--do_predict",
+            "--max_seq_length",
+            "16",
+        ),
+        *("--cache_dir", cache_dir, "--output_dir", tmp_path, "--per_device_eval_batch_size", "256"),
+    ]
+    assert run_ner.main([str(word) for word in words]) == 0
+    assert "gold entities       8,662" in (tmp_path / "classification_report_test.txt").read_text()
+    scores = read_predictions(tmp_path / "predictions_test.tsv").scores
+    assert (scores["sentences"], scores["words"], scores["entities"]) == (3856, 101039, 8662)
+
+
+def test_same_seed_same_weights_other_seed_other_weights(sample_flags, tmp_path):
+    digests = []
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        folder = tmp_path / name
+        flags = [*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "1", "--seed", seed]
+        assert run_ner.main(flags) == 0
+        digests.append(weights_digest(folder))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_every_parameter_moves(trained, tiny_bert):
+    before, after = load_file(tiny_bert / "model.safetensors"), load_file(trained / "model.safetensors")
+    shared = [name for name in after if name in before and "position_embeddings" not in name]
+    assert len(shared) > 30
+    assert not [name for name in shared if torch.equal(before[name], after[name])]
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "random"])
+def test_accumulated_batches_follow_the_large_batch(sample_flags, tmp_path, strategy):
+    curves = []
+    for size, accumulate in (("8", "4"), ("32", "1")):
+        folder = tmp_path / size
+        flags = [
+            *(*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "2", "--logging_steps", "1"),
+            *("--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0", "--bf16", "false"),
+            *("--per_device_train_batch_size", size, "--gradient_accumulation_steps", accumulate),
+            *("--train_sampling_strategy", strategy),
+        ]
+        assert run_ner.main(flags) == 0
+        history = read_json(folder, "trainer_state.json")["log_history"]
+        curves.append([(entry["loss"], entry["grad_norm"]) for entry in history if "loss" in entry])
+    assert len(curves[0]) == len(curves[1]) > 10
+    assert np.array(curves[0]) == pytest.approx(np.array(curves[1]), rel=2e-3)
+
+
+def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path):
+    folder = tmp_path / "model"
+    words = [sys.executable, "run_ner.py", *sample_flags, "--output_dir", str(folder)]
+    with subprocess.Popen(words, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert list(folder.glob("checkpoint-*")) and not (folder / "model.safetensors").exists()
+
+    refused = run_program(*sample_flags, "--output_dir", folder)
+    assert refused.returncode == 2 and "--resume_from_checkpoint" in refused.stderr
+
+    resumed = run_program(*sample_flags, "--output_dir", folder, "--resume_from_checkpoint")
+    assert resumed.returncode == 0, resumed.stderr
+    assert {path.name for path in folder.iterdir()} == OUTPUT_FILES
+    assert weights_digest(folder) == weights_digest(trained)
+    for name in ("predictions_test.tsv", "predictions_validation.tsv"):
+        assert (folder / name).read_bytes() == (trained / name).read_bytes()
+    facts = [
+        [
+            line
+            for line in (place / "classification_report.txt").read_text().splitlines()
+            if "command" not in line
+        ]
+        for place in (folder, trained)
+    ]
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "keep"),
+    [
+        (
+            ["--metric_for_best_model", "loss"],
+            lambda epochs: min(epochs, key=lambda epoch: epoch["eval_loss"]),
+        ),
+        (["--load_best_model_at_end", "false", "--learning_rate", "3e-2"], lambda epochs: epochs[-1]),
+    ],
+)
+def test_the_report_is_of_the_model_that_is_kept(flags, keep, sample_flags, tmp_path):
+    assert run_ner.main([*sample_flags, "--output_dir", str(tmp_path), *flags]) == 0
+    history = read_json(tmp_path, "trainer_state.json")["log_history"]
+    kept = keep([entry for entry in history if "eval_f1" in entry][:3])
+    report = (tmp_path / "classification_report.txt").read_text()
+    assert re.search(rf"epoch.* {kept['epoch']:g} of 3 ", report)
+    assert read_json(tmp_path, "eval_results.json")["eval_f1"] == pytest.approx(kept["eval_f1"])
+    assert re.search(rf"validation loss +{kept['eval_loss']:.4f}", report)
+
+
+def test_two_processes_score_each_word_once(trained, sample_flags, tmp_path, cache_dir):
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
+    result = run_program(*sample_flags, "--output_dir", tmp_path / "two", launcher=launcher)
+    assert result.returncode == 0, result.stderr
+    assert read_json(tmp_path / "two", "run.json")["processes"] == 2
+    for split in ("validation", "test"):
+        assert predicted_words(tmp_path / "two", split) == corpus_words(split, cache_dir)
+    state = read_json(tmp_path / "two", "trainer_state.json")
+    assert state["global_step"] < read_json(trained, "trainer_state.json")["global_step"]
+    assert result.stdout.count("Scores (span level") == 1
+
+
+def test_byte_level_bpe_gets_its_prefix_space(tiny_roberta, sample_flags, tmp_path, cache_dir):
+    flags = [
+        *sample_flags,
+        "--model_name_or_path",
+        str(tiny_roberta),
+        "--output_dir",
+        str(tmp_path / "model"),
+    ]
+    assert run_ner.main([*flags, "--num_train_epochs", "1"]) == 0
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    words = ["T", "cells", "bind"]
+    one_by_one = tokenizer(words, is_split_into_words=True)["input_ids"]
+    assert one_by_one == tokenizer(" ".join(words))["input_ids"]
+    assert predicted_words(tmp_path / "model", "test") == corpus_words("test", cache_dir)
+
+
+def test_a_vocabulary_without_configuration_can_stay_cased(tiny_bert, tmp_path):
+    folder = tmp_path / "cased"
+    folder.mkdir()
+    vocabulary = AutoTokenizer.from_pretrained(tiny_bert).get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n")
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes((tiny_bert / name).read_bytes())
+    pieces = {}
+    for case in ("true", "false"):
+        arguments = parse_arguments(
+            [
+                "--model_name_or_path",
+                str(folder),
+                "--do_lower_case",
+                case,
+                "--do_eval",
+                "--output_dir",
+                str(tmp_path),
+            ]
+        )
+        tokenizer = run_ner.load_tokenizer(arguments[0])
+        pieces[case] = tokenizer.tokenize("Jurkat")
+        tokenizer.save_pretrained(tmp_path / case)
+        assert AutoTokenizer.from_pretrained(tmp_path / case).tokenize("Jurkat") == pieces[case]
+    assert "".join(pieces["false"]).replace("##", "") == "Jurkat"
+    assert "J" not in "".join(pieces["true"])
+
+
+def test_flags_win_over_the_file_and_values_keep_their_type(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "model_name_or_path: x\ndo_eval: true\nlearning_rate: 5e-5\nseed: 3\nmax_seq_length: 64\n"
+    )
+    model, data, args = parse_arguments([str(config), "--seed", "4", "--output_dir", str(tmp_path / "out")])
+    assert (args.learning_rate, args.seed, data.max_seq_length, model.model_name_or_path) == (
+        5e-5,
+        4,
+        64,
+        "x",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "launched", "expected"),
+    [
+        ([], "no", ("bf16" if cpu_has_bf16() else "fp32") + " (the CPU has"),
+        (["--bf16", "false"], "no", "fp32 (as the flags say)"),
+        (["--bf16"], "no", "bf16 (as the flags say)"),
+        ([], "bf16", "bf16 (as accelerate launch says"),
+        (["--bf16", "false"], "bf16", "fp32 (as the flags say)"),
+    ],
+)
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the expectations are those of a CPU")
+def test_precision_follows_flags_then_launcher_then_hardware(
+    words, launched, expected, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    common = ["--model_name_or_path", "x", "--do_train", "--output_dir", str(tmp_path / "out")]
+    args = parse_arguments([*common, *words])[2]
+    assert args.precision_reason.startswith(expected)
+    assert args.mixed_precision == expected.split()[0].replace("fp32", "no")
+
+
+def test_loss_is_one_mean_over_all_labelled_subtokens():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 9, 5, generator=generator)
+    labels = torch.randint(0, 5, (6, 9), generator=generator)
+    labels[:, ::2] = -100
+    labels[0] = -100  # a micro-batch may hold rows of very different numbers of labels
+
+    class Output:
+        def __init__(self, part):
+            self.logits = part
+
+    whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    count = labels.ne(-100).sum()
+    parts = sum(token_loss(Output(logits[i : i + 2]), labels[i : i + 2], count) for i in (0, 2, 4))
+    torch.testing.assert_close(token_loss(Output(logits), labels), whole)
+    torch.testing.assert_close(parts, whole)
+
+
+def test_sampler_gives_each_row_once_in_batches_of_like_length():
+    lengths = torch.randint(4, 120, (1003,), generator=torch.Generator().manual_seed(3)).tolist()
+    sampler = LikeLengthSampler(lengths, batch_size=16, seed=7)
+    torch.manual_seed(1)
+    first = list(sampler)
+    torch.manual_seed(2)  # the global random state, which dropout moves on, plays no part
+    assert first == list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(first) == sorted(second) == list(range(1003)) and first != second
+    assert max(lengths) in [lengths[row] for row in first[:16]], "the longest row comes first"
+    for order in (first, second):
+        batches = [[lengths[row] for row in order[i : i + 16]] for i in range(0, len(order), 16)]
+        computed = sum(max(batch) * len(batch) for batch in batches)
+        assert sum(lengths) / computed > 0.9
+        longest = [max(batch) for batch in batches]
+        assert sorted(longest, reverse=True) != longest, "whole batches are shuffled"
+
+
+def other_labels(folder: Path, tiny_bert: Path) -> Path:
+    config = BertConfig.from_pretrained(tiny_bert, num_labels=2, id2label={0: "O", 1: "B-gene"})
+    BertForTokenClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
+    return folder
+
+
+def write_config(folder: Path, text: str) -> str:
+    path = folder / "bad.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+BAD_INPUT = {
+    "no model": (lambda f: ["--do_eval"], ["--model_name_or_path"]),
+    "nothing to do": (lambda f: ["--model_name_or_path", "x"], ["--do_train, --do_eval or --do_predict"]),
+    "several at once": (
+        lambda f: ["--max_eval_samples", "0"],
+        ["--model_name", "nothing to do", "--max_eval_samples"],
+    ),
+    "unknown flag": (lambda f: ["--do_trian"], ["--do_trian", "did you mean --do_train?"]),
+    "abbreviated flag": (lambda f: ["--learning", "1e-4"], ["--learning"]),
+    "not a number": (lambda f: ["--learning_rate", "fast"], ["--learning_rate", "fast"]),
+    "bad choice": (lambda f: ["--model_name_or_path", "x", "--do_train", "--eval_strategy", "now"], ["now"]),
+    "no such config": (lambda f: ["none.yaml"], ["none.yaml", "No such file"]),
+    "second config": (lambda f: [write_config(f, "seed: 1\n"), "b.yaml"], ["b.yaml"]),
+    "unknown key": (lambda f: [write_config(f, "seed: 1\nlr: 2\n")], ["bad.yaml:2", "'lr'"]),
+    "doubled key": (lambda f: [write_config(f, "seed: 1\nseed: 2\n")], ["bad.yaml:2", "second time"]),
+    "no value": (lambda f: [write_config(f, "seed:\n")], ["bad.yaml:1", "no value"]),
+    "not a mapping": (lambda f: [write_config(f, "- seed\n")], ["bad.yaml", "list"]),
+    "empty config": (lambda f: [write_config(f, "")], ["bad.yaml"]),
+    "not YAML": (lambda f: [write_config(f, "seed: [1\n")], ["bad.yaml", "not YAML"]),
+    "other corpus": (lambda f: ["--dataset_name", "conll2003"], ["conll2003", "jnlpba"]),
+    "push": (lambda f: ["--push_to_hub"], ["--push_to_hub", "hf upload"]),
+    "trust": (lambda f: ["--trust_remote_code"], ["--trust_remote_code"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_settings_end_in_one_message(case, tmp_path, capsys):
+    words, expected = BAD_INPUT[case]
+    output = tmp_path / "out"
+    code = run_ner.main([*words(tmp_path), "--output_dir", str(output)])
+    error = capsys.readouterr().err
+    assert code == 2 and error.startswith("run_ner.py: error: ") and "Traceback" not in error
+    assert all(piece in error for piece in expected), error
+    assert not output.exists()
+
+
+BAD_RUNS = {
+    "no such model": (["--model_name_or_path", "nobody/nothing"], ["nobody/nothing"]),
+    "no such package": (["--model_name_or_path", "package:no_such/model"], ["no_such"]),
+    "no model in package": (["--model_name_or_path", "package:seqeval/metrics"], ["config.json"]),
+    "too short": (["--max_seq_length", "2"], ["--max_seq_length", "at least 3"]),
+    "too long": (["--max_seq_length", "9999"], ["--max_seq_length", "at most 256"]),
+    "overlap": (["--max_seq_length", "16", "--stride", "14"], ["--stride", "14"]),
+    "no such split": (["--eval_split_name", "dev"], ["'dev'", "validation"]),
+    "no such folder": (
+        ["--data_dir", "/nowhere", "--dataset_config_name", "jnlpba"],
+        ["/nowhere", "train.tsv"],
+    ),
+    "sample beside a folder": (["--data_dir", "/tmp"], ["--data_dir"]),
+    "no checkpoint": (["--resume_from_checkpoint"], ["--resume_from_checkpoint"]),
+    "no such checkpoint": (["--resume_from_checkpoint", "/nowhere"], ["/nowhere"]),
+    "no such setting": (["--hidden_dropout_prob", "1.5"], ["--hidden_dropout_prob", "1.5"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RUNS)
+def test_bad_runs_end_in_one_message(case, sample_flags, tmp_path, capsys):
+    words, expected = BAD_RUNS[case]
+    output = tmp_path / "out"
+    code = run_ner.main([*sample_flags, "--output_dir", str(output), *words])
+    error = capsys.readouterr().err
+    assert code == 2 and "run_ner.py: error: " in error and "Traceback" not in error
+    assert all(piece in error for piece in expected), error
+    assert not output.exists()
+
+
+def test_other_labels_are_refused_for_scoring_and_replaced_in_training(
+    tiny_bert, sample_flags, tmp_path, capsys, cache_dir
+):
+    folder = other_labels(tmp_path / "gene", tiny_bert)
+    words = [
+        "--model_name_or_path",
+        str(folder),
+        "--dataset_config_name",
+        "sample",
+        "--cache_dir",
+        str(cache_dir),
+    ]
+    assert run_ner.main([*words, "--do_predict", "--output_dir", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "O, B-gene" in error and ", ".join(LABELS) in error
+    flags = [*sample_flags, *words, "--output_dir", str(tmp_path / "new"), "--num_train_epochs", "1"]
+    assert run_ner.main(flags) == 0
+
+
+def test_pickled_weights_are_refused(tiny_bert, sample_flags, tmp_path, capsys):
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    for path in tiny_bert.iterdir():
+        if path.name != "model.safetensors":
+            (folder / path.name).write_bytes(path.read_bytes())
+    torch.save(load_file(tiny_bert / "model.safetensors"), folder / "pytorch_model.bin")
+    flags = [*sample_flags, "--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "out")]
+    assert run_ner.main(flags) == 2
+    assert "safetensors" in capsys.readouterr().err
+
+
+def test_a_token_is_written_nowhere(sample_flags, tmp_path):
+    secret = "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"
+    words = [
+        "--output_dir",
+        tmp_path / "out",
+        "--num_train_epochs",
+        "1",
+        "--hub_token",
+        secret,
+        "--log_level",
+        "info",
+    ]
+    result = run_program(*sample_flags, *words, env={**os.environ, "HF_TOKEN": secret})
+    assert result.returncode == 0, result.stderr
+    assert secret not in result.stdout + result.stderr
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_show_mistakes_prints_aligned_tables(trained, cache_dir, tmp_path, capsys):
+    words = [
+        *(
+            "--model_name_or_path",
+            trained,
+            "--dataset_config_name",
+            "sample",
+            "--do_predict",
+            "--cache_dir",
+            cache_dir,
+        ),
+        *("--output_dir", tmp_path, "--show_mistakes", "1"),
+    ]
+    assert run_ner.main([str(word) for word in words]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("TOKEN") == 1
+    block = shown[shown.index("TOKEN") :].split("\n\n")[0].splitlines()
+    column = block[0].index("LABEL")
+    assert all(line[column:].startswith(("LABEL", "O", "B-", "I-")) for line in block)
+
+
+def test_limited_samples_are_said(sample_flags, tmp_path):
+    limits = ["--max_train_samples", "16", "--max_eval_samples", "5", "--max_predict_samples", "7"]
+    flags = [*sample_flags, "--output_dir", str(tmp_path / "out"), "--num_train_epochs", "1", *limits]
+    assert run_ner.main(flags) == 0
+    assert "5 of 40" in (tmp_path / "out" / "classification_report.txt").read_text()
+    assert "7 of 40" in (tmp_path / "out" / "classification_report_test.txt").read_text()
+
+
+def test_the_2020_protocol_says_that_it_is_optimistic(tiny_bert, sample_flags, tmp_path):
+    config = REPO / "configs" / "jnlpba_2020_protocol.yaml"
+    flags = [
+        *(str(config), *sample_flags, "--num_train_epochs", "1", "--output_dir", str(tmp_path / "out")),
+        *("--model_revision", "main"),
+    ]
+    assert run_ner.main(flags) == 0
+    results = read_json(tmp_path / "out", "all_results.json")
+    assert results["eval_f1"] == results["test_f1"]
+    for name in ("classification_report.txt", "classification_report_test.txt", "README.md"):
+        assert "optimistic" in (tmp_path / "out" / name).read_text()
