@@ -20,6 +20,17 @@ from transformers.trainer_utils import get_last_checkpoint
 
 LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
+SELECTABLE = ("f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
+
+# Settings of TrainingArguments on which the way from windows back to words relies.
+FIXED = {
+    "remove_unused_columns": True,
+    "dataloader_drop_last": False,
+    "eval_do_concat_batches": True,
+    "batch_eval_metrics": False,
+    "prediction_loss_only": False,
+    "include_for_metrics": [],
+}
 
 
 class UsageError(ValueError):
@@ -160,14 +171,18 @@ class RecipeArguments(TrainingArguments):
             self.eval_strategy, self.save_strategy, self.load_best_model_at_end = "no", "no", False
         if not torch.accelerator.is_available():
             self.use_cpu = True
-        self.precision_reason = choose_precision(self)
+        chosen, self.precision_reason = choose_precision(self)
         super().__post_init__()
+        # TrainingArguments lets the launcher's environment win over an explicit --bf16 false.
+        self.mixed_precision = "no" if chosen == "fp32" else chosen
 
 
-def choose_precision(args: TrainingArguments) -> str:
-    """Fill in args.bf16 and args.fp16 where they were not given; returns what was chosen and why."""
+def choose_precision(args: TrainingArguments) -> tuple[str, str]:
+    """Fill in args.bf16 and args.fp16 where they were not given; (what was chosen, that and why)."""
     given = [name for name in ("bf16", "fp16") if getattr(args, name) is not None]
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if args.fp16 and args.use_cpu:
+        raise ValueError("--fp16: found on a CPU; expected --bf16 or neither (fp16 needs a GPU)")
     if given:
         reason = "as the flags say"
     elif launched != "no":
@@ -192,7 +207,7 @@ def choose_precision(args: TrainingArguments) -> str:
         if not given and launched != "no"
         else "fp32"
     )
-    return f"{chosen} ({reason})"
+    return chosen, f"{chosen} ({reason})"
 
 
 def cpu_has_bf16() -> bool:
@@ -305,6 +320,18 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         if getattr(args, name) < 1:
             problems.append(f"--{name}: found {getattr(args, name)}; expected 1 or more")
+    for name in ("learning_rate", "weight_decay", "label_smoothing_factor"):
+        if not getattr(args, name) >= 0:
+            problems.append(f"--{name}: found {getattr(args, name)}; expected 0 or more")
+    if args.num_train_epochs <= 0 and args.max_steps <= 0:
+        problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
+    for name, needed in FIXED.items():
+        if getattr(args, name) != needed:
+            found = getattr(args, name)
+            problems.append(f"--{name}: found {found}; expected {needed}, or words could not be scored")
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    if args.load_best_model_at_end and metric not in SELECTABLE:
+        problems.append(f"--metric_for_best_model: found '{metric}'; expected one of {', '.join(SELECTABLE)}")
     if data_args.show_mistakes < 0:
         problems.append(f"--show_mistakes: found {data_args.show_mistakes}; expected 0 or more")
     if args.push_to_hub:

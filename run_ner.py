@@ -91,10 +91,19 @@ def model_errors(name: str):
         ) from error
 
 
+def loading_options(model_args: ModelArguments) -> dict:
+    """Options of each from_pretrained; code that a model brings along is never run, nor asked about."""
+    return {
+        "cache_dir": model_args.cache_dir,
+        "revision": model_args.model_revision,
+        "trust_remote_code": False,
+    }
+
+
 def load_tokenizer(model_args: ModelArguments) -> PreTrainedTokenizerBase:
     """A fast tokenizer that cuts words given one by one as it cuts them in running text."""
     folder = resolve_model(model_args.model_name_or_path)
-    options = {"cache_dir": model_args.cache_dir, "revision": model_args.model_revision}
+    options = loading_options(model_args)
     if model_args.do_lower_case is not None:
         options["do_lower_case"] = model_args.do_lower_case
     with model_errors(model_args.model_name_or_path):
@@ -124,7 +133,7 @@ def load_model(model_args: ModelArguments, labels: Sequence[str], fine_tune: boo
         UsageError: no such model, weights that are not safetensors, or other labels than the data's.
     """
     folder = resolve_model(model_args.model_name_or_path)
-    options = {"cache_dir": model_args.cache_dir, "revision": model_args.model_revision}
+    options = loading_options(model_args)
     dropout = {
         name: getattr(model_args, name)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -388,19 +397,20 @@ def build_trainer(
     """The Trainer, and a scorer for each split that is evaluated."""
     scorers = {role: SplitScorer(split, facts) for role, split in splits.items() if role != "train"}
     args.include_for_metrics = ["loss"]
-    trainer = NerTrainer(
-        model=model,
-        args=args,
-        train_dataset=splits["train"].windows if "train" in splits else None,
-        eval_dataset=splits["validation"].windows if "validation" in splits else None,
-        processing_class=tokenizer,
-        data_collator=DataCollatorForTokenClassification(
-            tokenizer, pad_to_multiple_of=8 if args.fp16 else None
-        ),
-        compute_metrics=scorers.get("validation"),
-        compute_loss_func=functools.partial(token_loss, label_smoothing=args.label_smoothing_factor),
-        preprocess_logits_for_metrics=predicted_ids,
-    )
+    try:
+        trainer = NerTrainer(
+            model=model,
+            args=args,
+            train_dataset=splits["train"].windows if "train" in splits else None,
+            eval_dataset=splits["validation"].windows if "validation" in splits else None,
+            processing_class=tokenizer,
+            data_collator=DataCollatorForTokenClassification(tokenizer),
+            compute_metrics=scorers.get("validation"),
+            compute_loss_func=functools.partial(token_loss, label_smoothing=args.label_smoothing_factor),
+            preprocess_logits_for_metrics=predicted_ids,
+        )
+    except (ValueError, RuntimeError, ImportError) as error:  # a setting or a logger that can't be had here
+        raise UsageError(" ".join(str(error).split())) from error
     if "validation" in scorers:
         trainer.add_callback(ReportCallback(args.output_dir, scorers["validation"], data_args.show_mistakes))
     return trainer, scorers

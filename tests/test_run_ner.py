@@ -465,6 +465,12 @@ BAD_INPUT = {
     "empty config": (lambda f: [write_config(f, "")], ["bad.yaml"]),
     "not YAML": (lambda f: [write_config(f, "seed: [1\n")], ["bad.yaml", "not YAML"]),
     "other corpus": (lambda f: ["--dataset_name", "conll2003"], ["conll2003", "jnlpba"]),
+    "fp16 without a GPU": (lambda f: ["--model_name_or_path", "x", "--do_eval", "--fp16"], ["--fp16", "GPU"]),
+    "both precisions": (lambda f: ["--bf16", "--fp16"], ["fp16"]),
+    "no such score": (lambda f: ["--do_train", "--metric_for_best_model", "mcc"], ["'mcc'", "macro_f1"]),
+    "dropped rows": (lambda f: ["--dataloader_drop_last"], ["--dataloader_drop_last"]),
+    "no epochs": (lambda f: ["--num_train_epochs", "0"], ["--num_train_epochs"]),
+    "negative rate": (lambda f: ["--learning_rate", "-1"], ["--learning_rate", "-1"]),
     "push": (lambda f: ["--push_to_hub"], ["--push_to_hub", "hf upload"]),
     "trust": (lambda f: ["--trust_remote_code"], ["--trust_remote_code"]),
 }
@@ -496,6 +502,7 @@ BAD_RUNS = {
     "sample beside a folder": (["--data_dir", "/tmp"], ["--data_dir"]),
     "no checkpoint": (["--resume_from_checkpoint"], ["--resume_from_checkpoint"]),
     "no such checkpoint": (["--resume_from_checkpoint", "/nowhere"], ["/nowhere"]),
+    "no such logger": (["--report_to", "nosuchlogger"], ["nosuchlogger"]),
     "no such setting": (["--hidden_dropout_prob", "1.5"], ["--hidden_dropout_prob", "1.5"]),
 }
 
