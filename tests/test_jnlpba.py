@@ -246,6 +246,8 @@ BAD_FILES = {
     ),
     "empty word": (GOOD + "\tO\n", 6, "found the word ''", "expected a word without white space"),
     "space in a word": (GOOD + "a b\tO\n", 6, "found the word 'a b'", "expected a word without white space"),
+    "space after a word": (GOOD + "a \tO\n", 6, "found the word 'a '", "expected a word without white space"),
+    "space after a tag": (GOOD + "a\tO \n", 6, "found the unknown tag 'O '", "expected one of O, B-protein"),
     "unknown tag": (
         GOOD + "x\tB-gene\n",
         6,
