@@ -17,11 +17,11 @@ SPAN_NAMES = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 def write_model_card(
     output_dir: str,
     evaluations: Mapping[str, Evaluation],
-    facts: Mapping[str, str],
+    facts: Mapping[str, Mapping[str, str]],
     base_model: str | None,
     dataset: tuple[str, str],
 ) -> None:
-    """Write README.md: front matter with the scores, how to use the model, the reports of each split.
+    """Write README.md: front matter with the scores, how to use the model, each split's report and facts.
 
     `base_model` is a Hub id or None (a local encoder has no page to link); `dataset` is
     (name, configuration).
@@ -41,7 +41,9 @@ def write_model_card(
         ]
         or None,
     )
-    reports = [render_report(split, evaluation.scores, facts) for split, evaluation in evaluations.items()]
+    reports = [
+        render_report(split, evaluation.scores, facts[split]) for split, evaluation in evaluations.items()
+    ]
     write_text(
         Path(output_dir) / "README.md", str(ModelCard(f"---\n{data.to_yaml()}\n---\n{body(name, reports)}"))
     )

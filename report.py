@@ -4,7 +4,7 @@ Rendering functions take values and return text; only `write_split` and the call
 hands the callback a folder and the scorer of the validation split. Imports metrics only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class ReportCallback(TrainerCallback):
             or not improves(args, state, metrics)
         ):
             return
-        facts = {**self.scorer.facts, **training_facts(args, state, metrics)}
+        facts = {**self.scorer.facts, **training_facts(args, state.log_history)}
         write_split(self.output_dir, "validation", self.scorer.evaluation, facts)
         if self.show_mistakes:
             print(render_mistakes(self.scorer.evaluation, self.show_mistakes))
@@ -71,26 +71,34 @@ def improves(args: TrainingArguments, state: TrainerState, metrics: Mapping[str,
     return value > state.best_metric if args.greater_is_better else value < state.best_metric
 
 
-def training_facts(
-    args: TrainingArguments, state: TrainerState, metrics: Mapping[str, float]
-) -> dict[str, str]:
-    """Epoch and losses of the evaluation that has just run; only its loss if nothing was trained."""
+def training_facts(args: TrainingArguments, history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Epoch and losses of the evaluation that ends a log history; only its loss if nothing was trained."""
+    evaluation = history[-1]
     facts = {}
-    if state.global_step:
-        loss = training_loss(state.log_history)
+    if evaluation["step"]:
+        loss = training_loss(history)
         kept = f"best epoch by {args.metric_for_best_model}" if args.load_best_model_at_end else "epoch"
-        facts[kept] = f"{state.epoch:g} of {state.num_train_epochs:g} (step {state.global_step:,})"
+        facts[kept] = f"{evaluation['epoch']:g} (step {evaluation['step']:,})"
         facts["training loss"] = (
             "not logged" if loss is None else f"{loss:.4f} (mean since the evaluation before)"
         )
-    facts["validation loss"] = f"{metrics['eval_loss']:.4f} (mean over labelled subtokens)"
+    facts["validation loss"] = f"{evaluation['eval_loss']:.4f} (mean over labelled subtokens)"
     return facts
 
 
-def training_loss(log_history: Iterable[Mapping[str, float]]) -> float | None:
+def kept_history(args: TrainingArguments, state: TrainerState) -> list[dict[str, float]]:
+    """The log history up to the evaluation of the model that was kept; empty if none was evaluated."""
+    step = state.best_global_step if args.load_best_model_at_end else state.global_step
+    for end, entry in enumerate(state.log_history, start=1):
+        if "eval_loss" in entry and entry["step"] == step:
+            return state.log_history[:end]
+    return []
+
+
+def training_loss(history: Sequence[Mapping[str, float]]) -> float | None:
     """Mean training loss a step since the last evaluation but one; None if nothing was logged."""
     total = steps = logged = 0
-    for entry in list(log_history)[:-1]:  # the last entry is the evaluation that has just run
+    for entry in history[:-1]:
         if "eval_loss" in entry:
             total = steps = 0
         if "loss" in entry:

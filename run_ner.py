@@ -52,7 +52,15 @@ from arguments import (
 from jnlpba_dataset import AlignmentError, CorpusError, decode, encode, fingerprint, load_jnlpba
 from metrics import Evaluation, NerScores, flatten
 from model_card import write_model_card
-from report import ReportCallback, render_mistakes, render_summary, write_split, write_text
+from report import (
+    ReportCallback,
+    kept_history,
+    render_mistakes,
+    render_summary,
+    training_facts,
+    write_split,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE_SCHEME = "package:"
@@ -272,7 +280,7 @@ class SplitScorer:
 
     def __init__(self, split: Split, facts: dict[str, str]):
         self.split = split
-        self.facts = {**facts, **split_facts(split)}
+        self.facts = {**facts, **corpus_facts(split)}
         self.evaluation: Evaluation | None = None
 
     def __call__(self, output: EvalPrediction) -> dict[str, float]:
@@ -286,7 +294,7 @@ class SplitScorer:
         return {"loss": mean_loss(output), **headline(scores)}
 
 
-def split_facts(split: Split) -> dict[str, str]:
+def corpus_facts(split: Split) -> dict[str, str]:
     used, windows, cut = len(split.sentences), len(split.windows), sum(split.windows["cut_words"])
     facts = {
         "sentences": f"{used:,} of {split.total:,}, in {windows:,} windows",
@@ -416,8 +424,8 @@ def build_trainer(
     return trainer, scorers
 
 
-def train(trainer: Trainer, args: RecipeArguments) -> None:
-    """Train, restore the best epoch, and save model, tokenizer and training state."""
+def train(trainer: Trainer, args: RecipeArguments, scorers: dict[str, SplitScorer]) -> None:
+    """Train, restore the best epoch, save model, tokenizer and state; the reports learn which epoch it is."""
     result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
     # A pickle of the arguments, a Hub token among them, has no place in a folder that is published.
@@ -426,6 +434,9 @@ def train(trainer: Trainer, args: RecipeArguments) -> None:
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
     trainer.save_state()
+    kept = kept_history(args, trainer.state)
+    for scorer in scorers.values():
+        scorer.facts |= training_facts(args, kept) if kept else {}
 
 
 def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScorer) -> None:
@@ -435,6 +446,7 @@ def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScore
         prefix, metrics = "eval", trainer.evaluate()
     else:
         prefix, metrics = role, trainer.predict(split.windows, metric_key_prefix=role).metrics
+        scorer.facts["test loss"] = f"{metrics['test_loss']:.4f} (mean over labelled subtokens)"
     trainer.save_metrics(prefix, {**metrics, **flatten(scorer.evaluation.scores, f"{prefix}_")})
 
 
@@ -531,7 +543,8 @@ def finish(
     base = None if name.startswith(PACKAGE_SCHEME) or Path(name).exists() else name
     if args.do_train:
         dataset = (data_args.dataset_name, data_args.dataset_config_name)
-        write_model_card(args.output_dir, evaluations, facts, base, dataset)
+        split_facts = {role: scorer.facts for role, scorer in scorers.items()}
+        write_model_card(args.output_dir, evaluations, split_facts, base, dataset)
     write_run(args, facts, scorers, seconds)
     if args.do_train:
         for checkpoint in Path(args.output_dir).glob("checkpoint-*"):
@@ -558,7 +571,7 @@ def run(
     if trainer.is_world_process_zero():
         print(f"Precision: {args.precision_reason}")
     if args.do_train:
-        train(trainer, args)
+        train(trainer, args, scorers)
     for role, wanted in (("validation", args.do_eval), ("test", args.do_predict)):
         if wanted:
             evaluate_split(trainer, role, splits[role], scorers[role])

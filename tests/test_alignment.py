@@ -151,17 +151,23 @@ def shown(tokenizer, sentence, capacity: int) -> list[tuple[int, ...]]:
 
 
 @repeatable
-@given(sentences=batches, capacity=capacities, label_all=st.booleans(), data=st.data())
-@example(sentences=[[]], capacity=1, label_all=True, data=None)
-@example(sentences=[[("", 1)] * 3, [], [("\u3000", 2)]], capacity=1, label_all=False, data=None)
-def test_every_word_comes_back_once(tokenizer, sentences, capacity, label_all, data):
-    stride = data.draw(st.none() | st.integers(0, capacity - 1)) if data else None
+@given(
+    sentences=batches,
+    capacity=capacities,
+    stride=st.none() | st.integers(0, 59),
+    label_all=st.booleans(),
+)
+@example(sentences=[[]], capacity=1, stride=None, label_all=True)
+@example(sentences=[[("", 1)] * 3, [], [("\u3000", 2)]], capacity=1, stride=0, label_all=False)
+def test_every_word_comes_back_once(tokenizer, sentences, capacity, stride, label_all):
+    stride = None if stride is None else stride % capacity
     longest = max_length(tokenizer, capacity)
     rows = encoded(sentences, tokenizer, max_seq_length=longest, stride=stride, label_all_tokens=label_all)
     tags = columns(sentences)["ner_tags"]
     for row in rows:
         assert row["length"] <= longest
         per_subtoken = {*tokenizer.model_input_names, "labels"}
+        assert ("token_type_ids" in row) == ("token_type_ids" in tokenizer.model_input_names)
         assert {name: len(row[name]) for name in per_subtoken} == dict.fromkeys(per_subtoken, row["length"])
     owned = [
         (row["sentence"], row["first_word"] + i) for row in rows for i in range(len(row["word_positions"]))
@@ -234,11 +240,13 @@ def test_a_sentence_that_fits_is_encoded_as_the_tokenizer_does(tokenizer, senten
 
 
 @repeatable
-@given(sentence=tagged, capacity=st.integers(1, 25), data=st.data())
+@given(sentence=tagged, capacity=st.integers(1, 25), stride=st.integers(0, 24))
+@example(sentence=[(word, 0) for word in TEXT[0].split() * 3], capacity=25, stride=18)
+@example(sentence=[(word, 0) for word in TEXT[1].split() * 3], capacity=17, stride=8)
 def test_windows_are_ranges_and_a_word_is_owned_where_its_context_is_widest(
-    tokenizer, sentence, capacity, data
+    tokenizer, sentence, capacity, stride
 ):
-    stride = data.draw(st.integers(0, capacity - 1))
+    stride %= capacity
     rows = encoded([sentence], tokenizer, max_seq_length=max_length(tokenizer, capacity), stride=stride)
     before, after = special_ids(tokenizer)
     pieces = shown(tokenizer, sentence, capacity)

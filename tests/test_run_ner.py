@@ -75,11 +75,14 @@ def test_reports_say_what_the_results_say(trained):
     best = max(evaluations, key=lambda entry: entry["eval_f1"])
     report = (trained / "classification_report.txt").read_text()
     results = read_json(trained, "eval_results.json")
-    assert f"best epoch by f1    {best['epoch']:g} of 3" in report
+    assert f"best epoch by f1    {best['epoch']:g} (step {best['step']})" in report
     assert f"validation loss     {best['eval_loss']:.4f}" in report
     assert results["eval_f1"] == pytest.approx(best["eval_f1"]), "the best epoch was not restored"
     assert f"gold entities       {results['eval_entities']}" in report
     assert re.search(r"corpus fingerprint  [0-9a-f]{16}\n", report)
+    test_report = (trained / "classification_report_test.txt").read_text()
+    assert f"best epoch by f1    {best['epoch']:g} (step {best['step']})" in test_report
+    assert f"test loss           {read_json(trained, 'test_results.json')['test_loss']:.4f}" in test_report
     for split, prefix, name in (("validation", "eval", ""), ("test", "test", "_test")):
         report = (trained / f"classification_report{name}.txt").read_text()
         numbers = read_json(trained, f"{prefix}_results.json")
@@ -101,7 +104,7 @@ def test_reports_say_what_the_results_say(trained):
 def test_training_loss_in_the_report_is_the_mean_since_the_evaluation_before(trained):
     history = read_json(trained, "trainer_state.json")["log_history"]
     report = (trained / "classification_report.txt").read_text()
-    best_epoch = float(re.search(r"best epoch by f1 +([\d.]+) of", report)[1])
+    best_epoch = float(re.search(r"best epoch by f1 +([\d.]+) ", report)[1])
     losses = [entry for entry in history if "loss" in entry and best_epoch - 1 < entry["epoch"] <= best_epoch]
     before = [entry["step"] for entry in history if "loss" in entry and entry["epoch"] <= best_epoch - 1]
     steps = np.diff([max(before, default=0), *(entry["step"] for entry in losses)])
@@ -298,7 +301,7 @@ def test_the_report_is_of_the_model_that_is_kept(flags, keep, sample_flags, tmp_
     history = read_json(tmp_path, "trainer_state.json")["log_history"]
     kept = keep([entry for entry in history if "eval_f1" in entry][:3])
     report = (tmp_path / "classification_report.txt").read_text()
-    assert re.search(rf"epoch.* {kept['epoch']:g} of 3 ", report)
+    assert re.search(rf"epoch.* {kept['epoch']:g} \(step", report)
     assert read_json(tmp_path, "eval_results.json")["eval_f1"] == pytest.approx(kept["eval_f1"])
     assert re.search(rf"validation loss +{kept['eval_loss']:.4f}", report)
 
