@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
@@ -340,6 +339,12 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
         )
     if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
         problems.append(f"--output_dir: found the file {args.output_dir}; expected a folder")
+    if (
+        model_args.cache_dir
+        and Path(model_args.cache_dir).exists()
+        and not Path(model_args.cache_dir).is_dir()
+    ):
+        problems.append(f"--cache_dir: found the file {model_args.cache_dir}; expected a folder")
     if args.do_train:
         problems += checkpoint_problems(args)
     if problems:
@@ -348,7 +353,7 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
 
 def checkpoint_problems(args: RecipeArguments) -> list[str]:
     """Refuse to mix two trainings in one folder; resolve where to resume from."""
-    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    last = last_checkpoint(args.output_dir)
     wanted = args.resume_from_checkpoint
     if wanted is None and last is not None:
         return [
@@ -361,9 +366,18 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
                 f"--resume_from_checkpoint: found no checkpoint in {args.output_dir}; leave the flag out to "
                 "start anew"
             ]
-        args.resume_from_checkpoint = last
+        args.resume_from_checkpoint = str(last)
     elif wanted is not None and not (Path(wanted) / "trainer_state.json").is_file():
         return [
             f"--resume_from_checkpoint: found no trainer_state.json in {wanted}; expected a checkpoint folder"
         ]
     return []
+
+
+def last_checkpoint(output_dir: str) -> Path | None:
+    """The newest checkpoint that was written whole: Trainer writes its state last."""
+    states = Path(output_dir).glob("checkpoint-*/trainer_state.json")
+    steps = {
+        int(path.parent.name.split("-")[1]): path.parent for path in states if path.parent.name[11:].isdigit()
+    }
+    return steps[max(steps)] if steps else None

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.jsonl"
 MARKERS = ("<!-- results: made by benchmarks/results.py readme -->", "<!-- end of results -->")
+PLACES = ("--seed", "--output_dir", "--cache_dir", "--data_dir")
 SCORES = {
     "F1": "test_span_micro_f1",
     "precision": "test_span_micro_precision",
@@ -45,9 +46,9 @@ def full_runs(rows: Sequence[dict]) -> dict[str, list[dict]]:
 
 
 def without_seed(command: str) -> str:
-    """A command line less what tells the seeds of one setting apart."""
+    """A command line less its seed and its places, which tell the runs of one setting apart."""
     words = command.split()
-    skipped = {i + k for i, word in enumerate(words) if word in ("--seed", "--output_dir") for k in (0, 1)}
+    skipped = {i + k for i, word in enumerate(words) if word in PLACES for k in (0, 1)}
     return " ".join(word for i, word in enumerate(words) if i not in skipped)
 
 

@@ -168,7 +168,7 @@ def local_files(folder: str | Path | None) -> dict[str, dict[str, str]]:
     try:
         missing = [path.name for path in paths.values() if not path.is_file()]
         if missing:
-            state = "missing " + ", ".join(missing) if folder.is_dir() else "no such folder"
+            state = "missing " + ", ".join(missing) if folder.is_dir() else "not a folder"
             raise CorpusError(f"{folder}: {state}; expected the files {', '.join(FILE_NAMES.values())}")
         sha256 = {split: file_sha256(path) for split, path in paths.items()}
     except OSError as error:
@@ -231,6 +231,8 @@ def read_sentences(
                 raise CorpusError(
                     f"{shown}:{number}: found {DOCUMENT_MARK} in a sentence; expected a blank line before"
                 )
+            if tag != "O":
+                raise CorpusError(f"{shown}:{number}: found {DOCUMENT_MARK} with the tag {tag}; expected O")
             document, sentence = document + 1, 0
             continue
         if tag.startswith("I-") and (not tags or tags[-1][2:] != tag[2:]):

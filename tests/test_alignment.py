@@ -97,7 +97,7 @@ def tokenizer(request):
 
 
 repeatable = settings(
-    derandomize=True, deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
+    derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 )
 words = (
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -269,6 +269,7 @@ def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path
     refused = run_program(*sample_flags, "--output_dir", folder)
     assert refused.returncode == 2 and "--resume_from_checkpoint" in refused.stderr
 
+    (folder / "checkpoint-9999").mkdir()  # what a kill in the middle of writing a checkpoint leaves
     resumed = run_program(*sample_flags, "--output_dir", folder, "--resume_from_checkpoint")
     assert resumed.returncode == 0, resumed.stderr
     assert {path.name for path in folder.iterdir()} == OUTPUT_FILES
