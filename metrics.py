@@ -69,6 +69,12 @@ class NerScores(evaluate.Metric):
             features=datasets.Features({"predictions": tags, "references": tags}),
         )
 
+    def add_batch(self, *, predictions=None, references=None, **kwargs):
+        """As in `evaluate`, which skips a batch unseen if one side of it is empty; here that is refused."""
+        if predictions is not None and references is not None and len(predictions) != len(references):
+            check_pairs(references, predictions)
+        return super().add_batch(predictions=predictions, references=references, **kwargs)
+
     def _compute(self, predictions: Sequence[Tags], references: Sequence[Tags]) -> dict:
         return score(references, predictions)
 
@@ -104,7 +110,9 @@ def check_pairs(gold: Sequence[Tags], predicted: Sequence[Tags]) -> None:
                 "ones; expected as many"
             )
     seen = {tag for side in (gold, predicted) for tags in side for tag in tags}
-    strange = sorted(tag for tag in seen if tag != "O" and (tag[:2] not in ("B-", "I-") or not tag[2:]))
+    strange = sorted(
+        tag for tag in seen if tag != "O" and (tag[:2] not in ("B-", "I-") or tag[2:] in ("", *AVERAGES))
+    )
     if strange:
         raise ValueError(
             f"found the tags {', '.join(map(repr, strange[:5]))}; expected O, B-TYPE or I-TYPE (IOB2)"
@@ -228,7 +236,8 @@ def read_predictions(path: str | Path) -> Evaluation:
     """The words, gold and predicted tags of a prediction file, and their scores.
 
     Raises:
-        PredictionFileError: a missing file, a line without three columns, or tags that can't be scored.
+        PredictionFileError: `FILE:LINE: ...` for a line without three columns, `FILE: ...` for a missing
+            file, one that is not UTF-8, or tags that can't be scored.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -236,7 +245,7 @@ def read_predictions(path: str | Path) -> Evaluation:
         raise PredictionFileError(f"{path}: {error}; expected a UTF-8 prediction file") from None
     sentences: list[list[list[str]]] = [[]]
     for number, line in enumerate(text.split("\n"), start=1):
-        fields = line.removesuffix("\r").split("\t")
+        fields = line.split("\t")
         if fields == [""]:
             sentences.append([])
         elif len(fields) == 3:

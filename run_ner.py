@@ -118,13 +118,22 @@ def load_tokenizer(model_args: ModelArguments) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         if tokenizer.is_fast and not words_keep_their_space(tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(folder, **options, add_prefix_space=True)
+            add_prefix_space(tokenizer)
             if not words_keep_their_space(tokenizer):
                 raise UsageError(
                     f"--model_name_or_path: the tokenizer of '{model_args.model_name_or_path}' cuts "
-                    "separate words otherwise than running text, with and without add_prefix_space; expected "
+                    "separate words otherwise than running text, even with add_prefix_space; expected "
                     "one that agrees"
                 )
     return tokenizer
+
+
+def add_prefix_space(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Switch add_prefix_space on in the tokenizer itself: not each class does when it is loaded with it."""
+    backend = tokenizer.backend_tokenizer
+    state = backend.to_str().replace('"add_prefix_space":false', '"add_prefix_space":true')
+    changed = type(backend).from_str(state)
+    backend.pre_tokenizer, backend.post_processor = changed.pre_tokenizer, changed.post_processor
 
 
 def words_keep_their_space(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -487,6 +496,14 @@ def current_commit() -> str:
     return commit + (" with uncommitted changes" if changed.strip() else "")
 
 
+def one_process_note(args: RecipeArguments) -> str | None:
+    """accelerate launch --cpu --num_processes N starts one process (it leaves the others to MPI): say so."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") and "MASTER_PORT" in os.environ
+    if not asked or args.world_size > 1:
+        return None
+    return "Processes: 1, all that accelerate launch --cpu starts; for N: torchrun --nproc_per_node N run_ner.py ..."
+
+
 def use_cores(args: RecipeArguments) -> None:
     """Give a process its share of the CPU's cores where accelerate launch left it one thread, its default.
 
@@ -569,7 +586,7 @@ def run(
         facts["protocol"] = "the test split selected the model: its score is optimistic"
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
     if trainer.is_world_process_zero():
-        print(f"Precision: {args.precision_reason}")
+        print(*filter(None, [f"Precision: {args.precision_reason}", one_process_note(args)]), sep="\n")
     if args.do_train:
         train(trainer, args, scorers)
     for role, wanted in (("validation", args.do_eval), ("test", args.do_predict)):

@@ -64,10 +64,11 @@ def encode(
 
     Returns:
         A row a window: input_ids, attention_mask, labels (and token_type_ids where the model has them), all
-        of shape (subtokens,); length; sentence (the row in the split), first_word (the first word that this
-        window owns) and word_positions (where the first subtoken of each owned word stands). A word is
-        labelled in the window that owns it and nowhere else: the loss counts it once. cut_words counts
-        the owned words with more subtokens than a window holds: shown in part, scored by the first.
+        of shape (subtokens,); length; sentence (the row in the split) and its sentence_words; first_word (the
+        first word that this window owns) and word_positions (where the first subtoken of each owned word
+        stands). A word is labelled in the window that owns it and nowhere else: the loss counts it once.
+        cut_words counts the owned words with more subtokens than a window holds: shown in part, scored by
+        the first.
 
     Raises:
         AlignmentError: a slow tokenizer, a window too small for one subtoken, an overlap that fills the
@@ -84,7 +85,7 @@ def encode(
         for window in windows(sizes, capacity, stride):
             shown = [subtokens[:capacity] for subtokens in words[window.start : window.end]]
             row = build_row(shown, tags, window, frame, inside if label_all_tokens else None)
-            row["sentence"] = sentence
+            row |= {"sentence": sentence, "sentence_words": len(words)}
             row["cut_words"] = sum(len(words[i]) > capacity for i in range(window.first, window.last))
             if "token_type_ids" not in tokenizer.model_input_names:
                 del row["token_type_ids"]
@@ -97,26 +98,31 @@ def decode(windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[int]]) 
     """Put the label ids of windows back together: one list a sentence, one id a word, in the split's order.
 
     Args:
-        windows: the columns sentence, first_word and word_positions that `encode` made, in any row order.
+        windows: the columns sentence, sentence_words, first_word and word_positions that `encode` made, in
+            any row order.
         label_ids: gold or predicted ids, shape (windows, subtokens), right-padded; row i belongs to window i.
 
     Raises:
         ValueError: a word in no window or in two, or rows that do not fit.
     """
-    columns = (windows["sentence"], windows["first_word"], windows["word_positions"])
+    names = ("sentence", "first_word", "word_positions", "sentence_words")
     pieces = [
-        (sentence, first, [int(ids[position]) for position in positions])
-        for sentence, first, positions, ids in zip(*columns, label_ids, strict=True)
+        (sentence, first, [int(ids[position]) for position in positions], size)
+        for sentence, first, positions, size, ids in zip(
+            *map(windows.__getitem__, names), label_ids, strict=True
+        )
     ]
     tags: list[list[int]] = []
-    for sentence, first, piece in sorted(pieces, key=lambda piece: piece[:2]):
-        if sentence == len(tags):
+    missing = 0  # words of the last sentence that are still to come
+    for sentence, first, piece, size in sorted(pieces, key=lambda piece: piece[:2]):
+        if sentence == len(tags) and not missing:
             tags.append([])
         if sentence != len(tags) - 1 or first != len(tags[-1]):
-            raise ValueError(
-                f"sentence {sentence}, word {first}: in no window or in two; expected exactly one"
-            )
+            raise ValueError(f"sentence {sentence}, word {first}: words before it are in no window or in two")
         tags[-1].extend(piece)
+        missing = size - len(tags[-1])
+    if missing:
+        raise ValueError(f"sentence {len(tags) - 1}: the last {missing} words are in no window")
     return tags
 
 

@@ -9,6 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Before any library that reads them is imported: nothing here may reach a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
@@ -23,11 +28,6 @@ from transformers import (
 REPO = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("NER_DATA", REPO.parent / "shared" / "data")) / "jnlpba"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-# Before any test imports a library that reads them: nothing here may reach a network.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_DATASETS_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 @pytest.fixture

@@ -325,8 +325,8 @@ def folder_for_a_file(folder: Path):
 BAD_FOLDERS = {
     "a file missing": (no_split_file, "missing devel.tsv;"),
     "a folder in place of a file": (folder_for_a_file, "missing devel.tsv;"),
-    "no folder": (lambda folder: None, "no such folder;"),
-    "a file": (lambda folder: folder.write_text(GOOD), "no such folder;"),
+    "no folder": (lambda folder: None, "not a folder;"),
+    "a file": (lambda folder: folder.write_text(GOOD), "not a folder;"),
     "an empty folder": (Path.mkdir, "missing train.tsv, devel.tsv, test.tsv;"),
 }
 

@@ -308,7 +308,7 @@ def test_the_report_is_of_the_model_that_is_kept(flags, keep, sample_flags, tmp_
 
 
 def test_two_processes_score_each_word_once(trained, sample_flags, tmp_path, cache_dir):
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
     result = run_program(*sample_flags, "--output_dir", tmp_path / "two", launcher=launcher)
     assert result.returncode == 0, result.stderr
     assert read_json(tmp_path / "two", "run.json")["processes"] == 2
@@ -317,6 +317,16 @@ def test_two_processes_score_each_word_once(trained, sample_flags, tmp_path, cac
     state = read_json(tmp_path / "two", "trainer_state.json")
     assert state["global_step"] < read_json(trained, "trainer_state.json")["global_step"]
     assert result.stdout.count("Scores (span level") == 1
+
+
+def test_accelerate_launch_on_a_cpu_says_that_it_is_one_process(sample_flags, tmp_path, cache_dir):
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
+    words = [*sample_flags, "--num_train_epochs", "1", "--output_dir", tmp_path / "one"]
+    result = run_program(*words, launcher=launcher)
+    assert result.returncode == 0, result.stderr
+    assert "torchrun --nproc_per_node" in result.stdout
+    assert read_json(tmp_path / "one", "run.json")["processes"] == 1
+    assert predicted_words(tmp_path / "one", "test") == corpus_words("test", cache_dir)
 
 
 def test_byte_level_bpe_gets_its_prefix_space(tiny_roberta, sample_flags, tmp_path, cache_dir):
