@@ -501,7 +501,7 @@ def one_process_note(args: RecipeArguments) -> str | None:
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") and "MASTER_PORT" in os.environ
     if not asked or args.world_size > 1:
         return None
-    return "Processes: 1, all that accelerate launch --cpu starts; for N: torchrun --nproc_per_node N run_ner.py ..."
+    return "Processes: 1, all that accelerate launch --cpu starts; for N: torchrun --nproc_per_node N ..."
 
 
 def use_cores(args: RecipeArguments) -> None:
