@@ -8,6 +8,7 @@ One parser for both: a file's keys become flags ahead of the user's. Imports not
 import dataclasses
 import difflib
 import json
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ from transformers import HfArgumentParser, TrainingArguments
 LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
 SELECTABLE = ("f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
+
+SAMPLING = ("group_by_length", "random", "sequential", "batch_rebalance")
+CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 # Settings of TrainingArguments on which the way from windows back to words relies.
 FIXED = {
@@ -261,7 +265,7 @@ def config_to_argv(path: str, known: set[str]) -> list[str]:
         node, values = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; expected a YAML file of 'flag: value'") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: found {type(values).__name__}; expected lines of 'flag: value'")
@@ -284,6 +288,8 @@ def flag_words(place: str, key: str, value: object) -> list[str]:
     """`--key value` for one YAML value."""
     if value is None:
         raise UsageError(f"{place}: found no value for '{key}'; expected one, or leave the line out")
+    if value is False and key.endswith("_strategy"):
+        value = "no"  # which YAML reads as false
     if isinstance(value, dict):
         return [f"--{key}={json.dumps(value)}"]
     if isinstance(value, list):
@@ -319,6 +325,19 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         if getattr(args, name) < 1:
             problems.append(f"--{name}: found {getattr(args, name)}; expected 1 or more")
+    for field in dataclasses.fields(args):
+        value = getattr(args, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            problems.append(f"--{field.name}: found {value}; expected a finite number")
+    if not 0 <= args.seed < 2**32:
+        problems.append(f"--seed: found {args.seed}; expected 0 to {2**32 - 1}")
+    if args.label_smoothing_factor >= 1:
+        problems.append(
+            f"--label_smoothing_factor: found {args.label_smoothing_factor}; expected less than 1"
+        )
+    if args.train_sampling_strategy not in SAMPLING:
+        found = args.train_sampling_strategy
+        problems.append(f"--train_sampling_strategy: found '{found}'; expected one of {', '.join(SAMPLING)}")
     for name in ("learning_rate", "weight_decay", "label_smoothing_factor"):
         if not getattr(args, name) >= 0:
             problems.append(f"--{name}: found {getattr(args, name)}; expected 0 or more")
@@ -329,7 +348,7 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
             found = getattr(args, name)
             problems.append(f"--{name}: found {found}; expected {needed}, or words could not be scored")
     metric = str(args.metric_for_best_model).removeprefix("eval_")
-    if args.load_best_model_at_end and metric not in SELECTABLE:
+    if args.do_train and metric not in SELECTABLE:
         problems.append(f"--metric_for_best_model: found '{metric}'; expected one of {', '.join(SELECTABLE)}")
     if data_args.show_mistakes < 0:
         problems.append(f"--show_mistakes: found {data_args.show_mistakes}; expected 0 or more")
@@ -345,6 +364,7 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
         and not Path(model_args.cache_dir).is_dir()
     ):
         problems.append(f"--cache_dir: found the file {model_args.cache_dir}; expected a folder")
+    problems += folder_problems(args.output_dir, model_args.model_name_or_path, args.do_train)
     if args.do_train:
         problems += checkpoint_problems(args)
     if problems:
@@ -367,17 +387,44 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
                 "start anew"
             ]
         args.resume_from_checkpoint = str(last)
-    elif wanted is not None and not (Path(wanted) / "trainer_state.json").is_file():
+    elif wanted is not None and not is_whole(Path(wanted)):
         return [
-            f"--resume_from_checkpoint: found no trainer_state.json in {wanted}; expected a checkpoint folder"
+            f"--resume_from_checkpoint: found no checkpoint in {wanted}; expected a folder with "
+            f"{', '.join(CHECKPOINT_FILES)}"
         ]
     return []
 
 
+def folder_problems(output_dir: str, model: str | None, do_train: bool) -> list[str]:
+    """Refuse an output folder that holds what a run must not overwrite."""
+    folder = Path(output_dir)
+    if do_train and model and Path(model).is_dir() and folder.resolve() == Path(model).resolve():
+        return [f"--output_dir: found the folder of the model itself, {model}; expected another"]
+    if do_train and (folder / "README.md").exists() and not (folder / "run.json").is_file():
+        return [f"--output_dir: found a README.md that no run wrote in {folder}; expected another folder"]
+    strange = [path for path in folder.glob("checkpoint-*") if not path.name[11:].isdigit()]
+    if do_train and strange:
+        return [f"--output_dir: found {strange[0]}, which Trainer would delete; expected another folder"]
+    if not do_train and (folder / "model.safetensors").exists():
+        return [
+            f"--output_dir: found a model in {folder}; expected another folder, its own reports stay with it"
+        ]
+    return []
+
+
+def checkpoints(output_dir: str) -> list[Path]:
+    """The folders that Trainer keeps checkpoints in, oldest first."""
+    folders = [
+        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()
+    ]
+    return sorted(folders, key=lambda path: int(path.name[11:]))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    return all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
+
+
 def last_checkpoint(output_dir: str) -> Path | None:
-    """The newest checkpoint that was written whole: Trainer writes its state last."""
-    states = Path(output_dir).glob("checkpoint-*/trainer_state.json")
-    steps = {
-        int(path.parent.name.split("-")[1]): path.parent for path in states if path.parent.name[11:].isdigit()
-    }
-    return steps[max(steps)] if steps else None
+    """The newest checkpoint that was written whole: a kill may have cut the last one short."""
+    whole = [path for path in checkpoints(output_dir) if is_whole(path)]
+    return whole[-1] if whole else None

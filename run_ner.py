@@ -47,11 +47,20 @@ from arguments import (
     ModelArguments,
     RecipeArguments,
     UsageError,
+    checkpoints,
     parse_arguments,
 )
-from jnlpba_dataset import AlignmentError, CorpusError, decode, encode, fingerprint, load_jnlpba
+from jnlpba_dataset import (
+    AlignmentError,
+    CorpusError,
+    corpus_name,
+    decode,
+    encode,
+    fingerprint,
+    load_jnlpba,
+)
 from metrics import Evaluation, NerScores, flatten
-from model_card import write_model_card
+from model_card import CardSplit, write_model_card
 from report import (
     ReportCallback,
     kept_history,
@@ -64,6 +73,11 @@ from report import (
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE_SCHEME = "package:"
+RESULT_FILES = (
+    *("run.json", "all_results.json", "train_results.json", "eval_results.json", "test_results.json"),
+    *("classification_report.txt", "classification_report_test.txt", "trainer_state.json"),
+    *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
+)
 RECORDED_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "seqeval", "tokenizers")
 
 
@@ -125,6 +139,12 @@ def load_tokenizer(model_args: ModelArguments) -> PreTrainedTokenizerBase:
                     "separate words otherwise than running text, even with add_prefix_space; expected "
                     "one that agrees"
                 )
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UsageError(
+            f"--model_name_or_path: '{model_args.model_name_or_path}' has no vocabulary; expected "
+            "tokenizer files"
+        )
+    tokenizer.padding_side = "right"  # the places of words in a window count from its left
     return tokenizer
 
 
@@ -169,14 +189,30 @@ def load_model(model_args: ModelArguments, labels: Sequence[str], fine_tune: boo
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: number for number, label in enumerate(labels)}
         with quiet_transformers():
-            return AutoModelForTokenClassification.from_pretrained(
+            model, loading = AutoModelForTokenClassification.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
                 ignore_mismatched_sizes=fine_tune,
+                output_loading_info=True,
                 **options,
             )
+        check_weights(model, loading, fine_tune)
+        return model
+
+
+def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> None:
+    """Refuse a model part of which would be random: all but the head in training, anything in scoring."""
+    mismatched = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
+    new = sorted({*loading["missing_keys"], *mismatched})
+    if fine_tune:
+        new = [name for name in new if name.startswith(f"{model.base_model_prefix}.")]
+    if new:
+        raise UsageError(
+            f"--model_name_or_path: {len(new)} weights are missing or of another size than the configuration "
+            f"says, {new[0]} among them; expected a model whose weights and config.json belong together"
+        )
 
 
 @contextlib.contextmanager
@@ -200,15 +236,18 @@ def check_labels(id2label: dict[int, str], labels: Sequence[str], name: str) -> 
         )
 
 
-def check_length(
-    data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
-) -> None:
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    longest = min(positions, tokenizer.model_max_length)
-    if data_args.max_seq_length > longest:
+def check_fit(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Refuse windows longer than the model's positions, and a tokenizer that it can't embed."""
+    positions = getattr(model.config, "max_position_embeddings", 0)
+    longest = min(positions, tokenizer.model_max_length) if positions > 0 else tokenizer.model_max_length
+    if max_seq_length > longest:
         raise UsageError(
-            f"--max_seq_length: found {data_args.max_seq_length}; expected at most {longest}, the model's "
-            "own limit"
+            f"--max_seq_length: found {max_seq_length}; expected at most {longest}, the model's own limit"
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise UsageError(
+            f"--model_name_or_path: the tokenizer has {len(tokenizer)} entries, the model embeds "
+            f"{model.get_input_embeddings().num_embeddings}; expected a pair that belongs together"
         )
 
 
@@ -272,7 +311,9 @@ def encode_split(
             "label_names": label_names(sentences),
         },
     )
-    return windows if role == "train" else windows.sort("length", reverse=True)
+    if role == "train":
+        return windows
+    return windows.select(np.argsort(-np.array(windows["length"]), kind="stable"))
 
 
 def label_names(sentences: datasets.Dataset) -> list[str]:
@@ -448,6 +489,12 @@ def train(trainer: Trainer, args: RecipeArguments, scorers: dict[str, SplitScore
         scorer.facts |= training_facts(args, kept) if kept else {}
 
 
+def clear_results(output_dir: str, do_train: bool) -> None:
+    """Remove what an earlier run wrote: a folder tells of one run, never of two models' scores."""
+    for name in (*RESULT_FILES, *(["README.md"] if do_train else [])):
+        Path(output_dir, name).unlink(missing_ok=True)
+
+
 def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScorer) -> None:
     """Score one split with the selected model and write its result file."""
     trainer.compute_metrics = scorer
@@ -556,15 +603,15 @@ def finish(
         write_split(args.output_dir, "test", evaluations["test"], scorers["test"].facts)
         if data_args.show_mistakes:
             print(render_mistakes(evaluations["test"], data_args.show_mistakes))
-    name = model_args.model_name_or_path
-    base = None if name.startswith(PACKAGE_SCHEME) or Path(name).exists() else name
-    if args.do_train:
-        dataset = (data_args.dataset_name, data_args.dataset_config_name)
-        split_facts = {role: scorer.facts for role, scorer in scorers.items()}
-        write_model_card(args.output_dir, evaluations, split_facts, base, dataset)
     write_run(args, facts, scorers, seconds)
     if args.do_train:
-        for checkpoint in Path(args.output_dir).glob("checkpoint-*"):
+        name = model_args.model_name_or_path
+        base = None if name.startswith(PACKAGE_SCHEME) or Path(name).exists() else name
+        corpus = corpus_name(data_args.data_dir, data_args.dataset_config_name)
+        names = {"validation": data_args.eval_split_name, "test": "test"}
+        cards = [CardSplit(names[role], evaluations[role], scorers[role].facts) for role in evaluations]
+        write_model_card(args.output_dir, cards, base, corpus)
+        for checkpoint in checkpoints(args.output_dir):
             shutil.rmtree(checkpoint)
     print(render_summary(evaluations, args.output_dir))
 
@@ -574,19 +621,21 @@ def run(
 ) -> None:
     """One run: load, train, evaluate the splits in turn, report."""
     start = time.perf_counter()
-    set_seed(args.seed)
     use_cores(args)
+    set_seed(args.seed)
     tokenizer = load_tokenizer(model_args)
     splits = load_splits(data_args, args, model_args.cache_dir, tokenizer)
     labels = label_names(next(iter(splits.values())).sentences)
     model = load_model(model_args, labels, fine_tune=args.do_train)
-    check_length(data_args, tokenizer, model)
+    check_fit(data_args.max_seq_length, tokenizer, model)
     facts = run_facts(model_args, args, argv)
-    if data_args.eval_split_name == "test":
-        facts["protocol"] = "the test split selected the model: its score is optimistic"
+    if "test" in f"{data_args.train_split_name}+{data_args.eval_split_name}".split("+"):
+        facts["protocol"] = "the test split trained or selected the model: its score is optimistic"
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
     if trainer.is_world_process_zero():
         print(*filter(None, [f"Precision: {args.precision_reason}", one_process_note(args)]), sep="\n")
+    if trainer.is_world_process_zero() and not args.resume_from_checkpoint:
+        clear_results(args.output_dir, args.do_train)
     if args.do_train:
         train(trainer, args, scorers)
     for role, wanted in (("validation", args.do_eval), ("test", args.do_predict)):
@@ -602,10 +651,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(*parse_arguments(argv), argv)
     except (UsageError, CorpusError, AlignmentError) as error:
-        if int(os.environ.get("LOCAL_RANK", 0)) <= 0:
-            print(f"run_ner.py: error: {error}", file=sys.stderr)
-        return 2
+        return report_error(str(error), 2)
+    except KeyboardInterrupt:
+        return report_error("interrupted; --resume_from_checkpoint goes on from the last checkpoint", 130)
+    except Exception as error:  # what no check foresaw, most often a setting: still one message
+        if "debug" in argv:
+            raise
+        reason = " ".join(str(error).split())[:500]
+        return report_error(f"{type(error).__name__}: {reason} (the traceback: --log_level debug)", 1)
     return 0
+
+
+def report_error(message: str, code: int) -> int:
+    """Print a message once, whatever the number of processes; returns the exit code."""
+    if int(os.environ.get("LOCAL_RANK", 0)) <= 0:
+        print(f"run_ner.py: error: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

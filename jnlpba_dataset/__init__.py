@@ -4,6 +4,15 @@ Imports nothing of ours outside this folder; everything else in the repository m
 """
 
 from jnlpba_dataset.alignment import AlignmentError, decode, encode
-from jnlpba_dataset.jnlpba import LABELS, CorpusError, fingerprint, load_jnlpba
+from jnlpba_dataset.jnlpba import LABELS, CorpusError, corpus_name, fingerprint, load_jnlpba
 
-__all__ = ["LABELS", "AlignmentError", "CorpusError", "decode", "encode", "fingerprint", "load_jnlpba"]
+__all__ = [
+    "LABELS",
+    "AlignmentError",
+    "CorpusError",
+    "corpus_name",
+    "decode",
+    "encode",
+    "fingerprint",
+    "load_jnlpba",
+]

@@ -158,7 +158,7 @@ def checked_stride(stride: int | None, capacity: int) -> int:
         return capacity // 4
     if not 0 <= stride < capacity:
         raise AlignmentError(
-            f"--stride: found {stride}, where a window holds {capacity} subtokens; expected less, "
+            f"--stride: found {stride}, where a window holds {capacity} subtokens; expected from 0 to less, "
             "or no window would get further than the one before it"
         )
     return stride

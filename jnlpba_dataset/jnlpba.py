@@ -147,6 +147,13 @@ def load_jnlpba(
     return build(name, None if cache_dir is None else str(cache_dir), **local_files(folder))
 
 
+def corpus_name(data_dir: str | Path | None, name: str) -> str:
+    """`jnlpba` for the corpus as published, by its checksums; `sample`; `custom` for any other folder."""
+    if name == "jnlpba" and data_dir is not None and local_files(data_dir)["sha256"] != UPSTREAM_SHA256:
+        return "custom"
+    return name
+
+
 def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
     """Run the builder, with the error of a bad file freed from the library's wrapping."""
     builder = Jnlpba(config_name=name, cache_dir=cache_dir, **config)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPO, run_program
-from safetensors.torch import load_file
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, pipeline
 
 import run_ner
@@ -483,6 +485,8 @@ BAD_INPUT = {
     "both precisions": (lambda f: ["--bf16", "--fp16"], ["fp16"]),
     "no such score": (lambda f: ["--do_train", "--metric_for_best_model", "mcc"], ["'mcc'", "macro_f1"]),
     "dropped rows": (lambda f: ["--dataloader_drop_last"], ["--dataloader_drop_last"]),
+    "bad seed": (lambda f: ["--seed", "-1"], ["--seed", "4294967295"]),
+    "not finite": (lambda f: ["--warmup_steps", "0.1", "--max_grad_norm", "nan"], ["--max_grad_norm"]),
     "no epochs": (lambda f: ["--num_train_epochs", "0"], ["--num_train_epochs"]),
     "negative rate": (lambda f: ["--learning_rate", "-1"], ["--learning_rate", "-1"]),
     "push": (lambda f: ["--push_to_hub"], ["--push_to_hub", "hf upload"]),
@@ -622,3 +626,71 @@ def test_the_2020_protocol_says_that_it_is_optimistic(tiny_bert, sample_flags, t
     assert results["eval_f1"] == results["test_f1"]
     for name in ("classification_report.txt", "classification_report_test.txt", "README.md"):
         assert "optimistic" in (tmp_path / "out" / name).read_text()
+
+
+def test_a_folder_tells_of_one_run(trained, sample_flags, tmp_path, cache_dir, capsys):
+    folder = tmp_path / "model"
+    assert run_ner.main([*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "1"]) == 0
+    words = [*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "1", "--do_predict", "false"]
+    assert run_ner.main(words) == 0
+    expected = {name for name in OUTPUT_FILES if "_test" not in name and not name.startswith("test_")}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert not [name for name in read_json(folder, "all_results.json") if name.startswith("test_")]
+
+    scoring = ["--model_name_or_path", str(trained), "--dataset_config_name", "sample", "--do_predict"]
+    assert run_ner.main([*scoring, "--cache_dir", str(cache_dir), "--output_dir", str(folder)]) == 2
+    assert "found a model" in capsys.readouterr().err
+
+
+def test_other_peoples_files_are_not_overwritten(tiny_bert, sample_flags, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("mine")
+    assert run_ner.main([*sample_flags, "--output_dir", str(tmp_path)]) == 2
+    assert run_ner.main([*sample_flags, "--output_dir", str(tiny_bert)]) == 2
+    (tmp_path / "sub" / "checkpoint-mine").mkdir(parents=True)
+    assert run_ner.main([*sample_flags, "--output_dir", str(tmp_path / "sub")]) == 2
+    assert (tmp_path / "sub" / "checkpoint-mine").is_dir()
+    assert "README.md" in capsys.readouterr().err and (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_weights_that_do_not_belong_are_refused(
+    tiny_bert, trained, sample_flags, tmp_path, capsys, cache_dir
+):
+    for source, change, words in (
+        (tiny_bert, {"num_hidden_layers": 4}, sample_flags),
+        (tiny_bert, {"hidden_size": 32}, sample_flags),
+        (trained, {"num_hidden_layers": 3}, [*sample_flags[2:6], "--do_predict"]),
+    ):
+        folder = tmp_path / f"{source.name}{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(source, folder)
+        config = read_json(folder, "config.json")
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        flags = [*words, "--model_name_or_path", str(folder), "--output_dir", str(tmp_path / "out")]
+        assert run_ner.main(flags) == 2
+        assert "weights" in capsys.readouterr().err
+    headless = tmp_path / "headless"
+    shutil.copytree(trained, headless)
+    weights = load_file(headless / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "classifier" not in name}
+    save_file(kept, headless / "model.safetensors", metadata={"format": "pt"})
+    flags = [*sample_flags[2:6], "--do_predict", "--model_name_or_path", str(headless)]
+    assert run_ner.main([*flags, "--output_dir", str(tmp_path / "out")]) == 2
+    assert "classifier" in capsys.readouterr().err
+
+
+def test_a_custom_corpus_is_not_called_jnlpba(sample_flags, tmp_path):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(REPO / "jnlpba_dataset" / "sample", corpus)
+    flags = [
+        *sample_flags,
+        "--dataset_config_name",
+        "jnlpba",
+        "--data_dir",
+        str(corpus),
+        "--num_train_epochs",
+        "1",
+    ]
+    assert run_ner.main([*flags, "--output_dir", str(tmp_path / "out"), "--max_predict_samples", "7"]) == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert {result.dataset_type for result in card.data.eval_results} == {"custom"}
+    test = [result for result in card.data.eval_results if result.dataset_split == "test"]
+    assert test[0].dataset_args["sentences"].startswith("7 of 40")
