@@ -25,6 +25,17 @@ SELECTABLE = ("f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "l
 SAMPLING = ("group_by_length", "random", "sequential", "batch_rebalance")
 CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
+# Flag -> lowest value, and the value that it must stay below.
+RANGES = {
+    **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), (1, math.inf)),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
+    **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "show_mistakes"), (0, math.inf)),
+    "label_smoothing_factor": (0, 1),
+    "seed": (0, 2**32),
+}
+
 # Settings of TrainingArguments on which the way from windows back to words relies.
 FIXED = {
     "remove_unused_columns": True,
@@ -314,61 +325,51 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
             f"--dataset_name: found '{data_args.dataset_name}'; expected jnlpba. For a corpus with the same "
             "labels and format give its folder as --data_dir"
         )
-    for name in ("max_train_samples", "max_eval_samples", "max_predict_samples", "preprocessing_num_workers"):
-        value = getattr(data_args, name)
-        if value is not None and value < 1:
-            problems.append(f"--{name}: found {value}; expected 1 or more")
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        value = getattr(model_args, name)
-        if value is not None and not 0 <= value < 1:
-            problems.append(f"--{name}: found {value}; expected 0 or more and less than 1")
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        if getattr(args, name) < 1:
-            problems.append(f"--{name}: found {getattr(args, name)}; expected 1 or more")
-    for field in dataclasses.fields(args):
-        value = getattr(args, field.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            problems.append(f"--{field.name}: found {value}; expected a finite number")
-    if not 0 <= args.seed < 2**32:
-        problems.append(f"--seed: found {args.seed}; expected 0 to {2**32 - 1}")
-    if args.label_smoothing_factor >= 1:
-        problems.append(
-            f"--label_smoothing_factor: found {args.label_smoothing_factor}; expected less than 1"
-        )
-    if args.train_sampling_strategy not in SAMPLING:
-        found = args.train_sampling_strategy
-        problems.append(f"--train_sampling_strategy: found '{found}'; expected one of {', '.join(SAMPLING)}")
-    for name in ("learning_rate", "weight_decay", "label_smoothing_factor"):
-        if not getattr(args, name) >= 0:
-            problems.append(f"--{name}: found {getattr(args, name)}; expected 0 or more")
-    if args.num_train_epochs <= 0 and args.max_steps <= 0:
-        problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
-    for name, needed in FIXED.items():
-        if getattr(args, name) != needed:
-            found = getattr(args, name)
-            problems.append(f"--{name}: found {found}; expected {needed}, or words could not be scored")
-    metric = str(args.metric_for_best_model).removeprefix("eval_")
-    if args.do_train and metric not in SELECTABLE:
-        problems.append(f"--metric_for_best_model: found '{metric}'; expected one of {', '.join(SELECTABLE)}")
-    if data_args.show_mistakes < 0:
-        problems.append(f"--show_mistakes: found {data_args.show_mistakes}; expected 0 or more")
     if args.push_to_hub:
         problems.append(
             "--push_to_hub: run_ner.py does not upload; train first, then 'hf upload USER/NAME OUTPUT_DIR'"
         )
-    if Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
-        problems.append(f"--output_dir: found the file {args.output_dir}; expected a folder")
-    if (
-        model_args.cache_dir
-        and Path(model_args.cache_dir).exists()
-        and not Path(model_args.cache_dir).is_dir()
-    ):
-        problems.append(f"--cache_dir: found the file {model_args.cache_dir}; expected a folder")
-    problems += folder_problems(args.output_dir, model_args.model_name_or_path, args.do_train)
+    problems += number_problems(model_args, data_args, args)
+    problems += choice_problems(args)
+    problems += folder_problems(args.output_dir, model_args, args.do_train)
     if args.do_train:
         problems += checkpoint_problems(args)
     if problems:
         raise UsageError("\n  ".join(problems))
+
+
+def number_problems(*arguments: ModelArguments | DataArguments | RecipeArguments) -> list[str]:
+    """Numbers that are not finite or outside their range."""
+    problems = []
+    for group in arguments:
+        for field in dataclasses.fields(group):
+            value = getattr(group, field.name)
+            low, high = RANGES.get(field.name, (-math.inf, math.inf))
+            if isinstance(value, float) and not math.isfinite(value):
+                problems.append(f"--{field.name}: found {value}; expected a finite number")
+            elif field.name in RANGES and value is not None and not low <= value < high:
+                below = "" if high == math.inf else f" and less than {high}"
+                problems.append(f"--{field.name}: found {value}; expected at least {low}{below}")
+    return problems
+
+
+def choice_problems(args: RecipeArguments) -> list[str]:
+    """Choices that TrainingArguments lets pass, and that would fail or mislead later."""
+    problems = []
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    for name, found, choices in (
+        ("train_sampling_strategy", args.train_sampling_strategy, SAMPLING),
+        ("metric_for_best_model", metric, SELECTABLE if args.do_train else [metric]),
+    ):
+        if found not in choices:
+            problems.append(f"--{name}: found '{found}'; expected one of {', '.join(choices)}")
+    if args.num_train_epochs <= 0 and args.max_steps <= 0:
+        problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
+    for name, needed in FIXED.items():
+        found = getattr(args, name)
+        if found != needed:
+            problems.append(f"--{name}: found {found}; expected {needed}, or words could not be scored")
+    return problems
 
 
 def checkpoint_problems(args: RecipeArguments) -> list[str]:
@@ -395,9 +396,12 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
     return []
 
 
-def folder_problems(output_dir: str, model: str | None, do_train: bool) -> list[str]:
-    """Refuse an output folder that holds what a run must not overwrite."""
-    folder = Path(output_dir)
+def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool) -> list[str]:
+    """Refuse folders that are files, and an output folder that holds what a run must not overwrite."""
+    for flag, place in (("output_dir", output_dir), ("cache_dir", model_args.cache_dir)):
+        if place and Path(place).exists() and not Path(place).is_dir():
+            return [f"--{flag}: found the file {place}; expected a folder"]
+    folder, model = Path(output_dir), model_args.model_name_or_path
     if do_train and model and Path(model).is_dir() and folder.resolve() == Path(model).resolve():
         return [f"--output_dir: found the folder of the model itself, {model}; expected another"]
     if do_train and (folder / "README.md").exists() and not (folder / "run.json").is_file():

@@ -532,7 +532,7 @@ BAD_INPUT = {
     "both precisions": (lambda f: ["--bf16", "--fp16"], ["fp16"]),
     "no such score": (lambda f: ["--do_train", "--metric_for_best_model", "mcc"], ["'mcc'", "macro_f1"]),
     "dropped rows": (lambda f: ["--dataloader_drop_last"], ["--dataloader_drop_last"]),
-    "bad seed": (lambda f: ["--seed", "-1"], ["--seed", "4294967295"]),
+    "bad seed": (lambda f: ["--seed", "-1"], ["--seed", "4294967296"]),
     "not finite": (lambda f: ["--warmup_steps", "0.1", "--max_grad_norm", "nan"], ["--max_grad_norm"]),
     "no epochs": (lambda f: ["--num_train_epochs", "0"], ["--num_train_epochs"]),
     "negative rate": (lambda f: ["--learning_rate", "-1"], ["--learning_rate", "-1"]),
