@@ -198,29 +198,22 @@ def choose_precision(args: TrainingArguments) -> tuple[str, str]:
     if args.fp16 and args.use_cpu:
         raise ValueError("--fp16: found on a CPU; expected --bf16 or neither (fp16 needs a GPU)")
     if given:
+        chosen = next((name for name in given if getattr(args, name)), "fp32")
         reason = "as the flags say"
     elif launched != "no":
-        reason = f"as accelerate launch says ({launched})"
+        chosen, reason = launched, f"as accelerate launch says ({launched})"
     elif args.use_cpu:
-        capable = cpu_has_bf16()
-        args.bf16 = capable
-        reason = "the CPU has bf16 instructions" if capable else "the CPU has no bf16 instructions"
+        args.bf16 = cpu_has_bf16()
+        chosen, verb = ("bf16", "has") if args.bf16 else ("fp32", "has no")
+        reason = f"the CPU {verb} bf16 instructions"
     elif torch.cuda.is_available():
         args.bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         args.fp16 = not args.bf16
-        reason = f"{torch.cuda.get_device_name()} {'has' if args.bf16 else 'lacks'} bf16"
+        chosen, verb = ("bf16", "has") if args.bf16 else ("fp16", "lacks")
+        reason = f"{torch.cuda.get_device_name()} {verb} bf16"
     else:
-        reason = "no rule for this device"
+        chosen, reason = "fp32", "no rule for this device"
     args.bf16, args.fp16 = bool(args.bf16), bool(args.fp16)
-    chosen = (
-        "bf16"
-        if args.bf16
-        else "fp16"
-        if args.fp16
-        else launched
-        if not given and launched != "no"
-        else "fp32"
-    )
     return chosen, f"{chosen} ({reason})"
 
 
