@@ -17,12 +17,15 @@ from pathlib import Path
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
 SELECTABLE = ("f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
 
+LONGEST_WINDOW = 512
 SAMPLING = ("group_by_length", "random", "sequential", "batch_rebalance")
+PUBLISHED_ONCE = ("every_save", "end")  # the default and what it does here: one commit, when the run ends
 CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 # Flag -> lowest value, and the value that it must stay below.
@@ -79,7 +82,14 @@ class ModelArguments:
         default=None, metadata={"help": "Dropout of the hidden layers (the model's own if not given)."}
     )
     attention_probs_dropout_prob: float | None = dataclasses.field(
-        default=None, metadata={"help": "Dropout of the attention weights (the model's own if not given)."}
+        default=None,
+        metadata={
+            "help": "Dropout of the attention weights (the model's own if not given); with 0 long windows "
+            "train twice as fast on a CPU."
+        },
+    )
+    model_license: str = dataclasses.field(
+        default="apache-2.0", metadata={"help": "Licence that the model's card names, as the Hub spells it."}
     )
 
 
@@ -103,10 +113,18 @@ class DataArguments:
     eval_split_name: str = dataclasses.field(
         default="validation", metadata={"help": "The split that selects the best epoch."}
     )
-    max_seq_length: int = dataclasses.field(
-        default=128,
+    join_sentences: bool = dataclasses.field(
+        default=True,
         metadata={
-            "help": "Subtokens a window, special tokens included. Longer sentences become several windows."
+            "help": "Train on runs of 1 to 16 consecutive sentences of an abstract, so that the model can be "
+            "given sentences and abstracts, or on single sentences only."
+        },
+    )
+    max_seq_length: int | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Subtokens a window, special tokens included (the model's limit, but not over 512). "
+            "Longer text becomes several windows. The saved tokenizer has it as its model_max_length."
         },
     )
     stride: int | None = dataclasses.field(
@@ -127,6 +145,13 @@ class DataArguments:
     )
     max_predict_samples: int | None = dataclasses.field(
         default=None, metadata={"help": "Use only the first N sentences of the test split."}
+    )
+    do_serve_check: bool = dataclasses.field(
+        default=False,
+        metadata={
+            "help": "Score what pipeline('ner') answers on plain sentences and abstracts of each split that "
+            "is evaluated."
+        },
     )
     preprocessing_num_workers: int | None = dataclasses.field(
         default=None, metadata={"help": "Processes that tokenize."}
@@ -318,10 +343,13 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
             f"--dataset_name: found '{data_args.dataset_name}'; expected jnlpba. For a corpus with the same "
             "labels and format give its folder as --data_dir"
         )
-    if args.push_to_hub:
+    if args.push_to_hub and not args.do_train:
         problems.append(
-            "--push_to_hub: run_ner.py does not upload; train first, then 'hf upload USER/NAME OUTPUT_DIR'"
+            "--push_to_hub: found without --do_train; expected both. The folder of a finished run goes up by "
+            "'hf upload USER/NAME FOLDER'"
         )
+    if data_args.do_serve_check and not (args.do_eval or args.do_predict):
+        problems.append("--do_serve_check: expected --do_eval, --do_predict or both, whose splits it serves")
     problems += number_problems(model_args, data_args, args)
     problems += choice_problems(args)
     problems += folder_problems(args.output_dir, model_args, args.do_train)
@@ -353,6 +381,7 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     for name, found, choices in (
         ("train_sampling_strategy", args.train_sampling_strategy, SAMPLING),
         ("metric_for_best_model", metric, SELECTABLE if args.do_train else [metric]),
+        ("hub_strategy", HubStrategy(args.hub_strategy).value, PUBLISHED_ONCE),
     ):
         if found not in choices:
             problems.append(f"--{name}: found '{found}'; expected one of {', '.join(choices)}")

@@ -1,67 +1,134 @@
-"""The page of a model on the Hub: README.md of the output folder, with its model-index.
+"""The page of a model on the Hub: README.md of an output folder, made from the files that the run left in it.
 
-Written from the run's own evaluations and facts, so that no figure is typed. Imports metrics and report.
+    python model_card.py OUTPUT_DIR        # write it again
+
+Every figure comes from run.json and the *_results.json beside it; model_card.md is the template. Imports
+report and the corpus's citation.
 """
 
-import dataclasses
+import argparse
+import html
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from metrics import Evaluation
-from report import render_report, write_text
+from jnlpba_dataset import CITATION
+from report import SERVED_FORMS, write_text
 
-SPAN_NAMES = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
+TEMPLATE = Path(__file__).resolve().parent / "model_card.md"
+RESULTS = {"test": ("test", "test_results.json"), "validation": ("eval", "eval_results.json")}
+AVERAGES = ("micro", "macro", "weighted")
+SPAN_METRICS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
+KIND_NAMES = {"cell_line": "cell lines", "cell_type": "cell types", "protein": "proteins"}
+EXAMPLES = (
+    "Mouse thymus was used as a source of glucocorticoid receptor from normal CS lymphocytes.",
+    "Interleukin-4 induces expression of the GATA-3 gene in human T cells, but not in the HL-60 cell line.",
+    "Levels of c-fos mRNA rose within 30 minutes of stimulation with TNF-alpha (10 ng/ml).",
+)
+JNLPBA_NOTE = (
+    "JNLPBA (BioNLP shared task 2004, from GENIA): MEDLINE abstracts on transcription factors in human blood "
+    "cells. Annotations CC BY 3.0 (GENIA project); the distribution that is read, CC BY 4.0."
+)
+OTHER_NOTES = {
+    "sample": "The recipe's embedded sample, sentences invented for trying it out: the scores say nothing "
+    "about real text.",
+    "custom": "A corpus of its owner's, with the labels and format of JNLPBA.",
+}
+JNLPBA_LIMITS = (
+    "JNLPBA knows five types, covers one field of biology, and its train and test annotations are not quite "
+    "consistent, which no model's score can rise above."
+)
+RECIPE_CITATION = """\
+@software{jnlpba_ner,
+  title = {jnlpba-ner: a fine-tuning recipe for biomedical named entity recognition},
+  author = {{The jnlpba-ner maintainers}},
+  version = {0.1.0},
+}"""
+SCIBERT_CITATION = """\
+@inproceedings{beltagy-etal-2019-scibert,
+  title = {{SciBERT}: A Pretrained Language Model for Scientific Text},
+  author = {Beltagy, Iz and Lo, Kyle and Cohan, Arman},
+  booktitle = {Proceedings of EMNLP-IJCNLP},
+  year = {2019},
+}"""
 
 
-@dataclasses.dataclass(frozen=True)
-class CardSplit:
-    """One evaluated split: its name in the corpus, its evaluation, and what the report says of it."""
-
-    name: str
-    evaluation: Evaluation
-    facts: Mapping[str, str]
+class CardError(ValueError):
+    """A folder without the files that a card is made from."""
 
 
-def write_model_card(
-    output_dir: str, splits: Sequence[CardSplit], base_model: str | None, corpus: str
-) -> None:
-    """Write README.md: front matter with the scores, how to use the model, each split's report and facts.
+def write_model_card(folder: str | Path) -> None:
+    """Write README.md of a finished run's folder.
 
-    `base_model` is a Hub id or None (a local encoder has no page to link); `corpus` names the data set.
+    Raises:
+        CardError: run.json is missing or is not what run_ner.py writes.
     """
-    name = Path(output_dir).resolve().name
-    data = ModelCardData(
+    folder = Path(folder)
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        scores = {
+            role: strip_prefix(json.loads((folder / file).read_text(encoding="utf-8")), f"{prefix}_")
+            for role, (prefix, file) in RESULTS.items()
+            if (folder / file).is_file()
+        }
+        card = ModelCard.from_template(
+            card_data(run, scores), template_path=str(TEMPLATE), **card_text(run, scores)
+        )
+    except (OSError, ValueError, KeyError) as error:
+        kind = type(error).__name__
+        raise CardError(f"{folder}: no card can be made ({kind}: {error}); expected a finished run") from None
+    write_text(folder / "README.md", str(card))
+
+
+def strip_prefix(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)}
+
+
+def card_data(run: Mapping, scores: Mapping[str, Mapping]) -> ModelCardData:
+    """The front matter, model-index included."""
+    return ModelCardData(
         language="en",
+        license=run["license"],
         library_name="transformers",
         pipeline_tag="token-classification",
-        tags=["named-entity-recognition", "biomedical", corpus],
-        base_model=base_model,
-        model_name=name,
-        eval_results=[result for split in splits for result in eval_results(split, corpus)] or None,
+        tags=["named-entity-recognition", "biomedical", "token-classification", run["corpus"]],
+        base_model=run["base_model"],
+        datasets=["jnlpba"] if run["corpus"] == "jnlpba" else None,
+        metrics=["f1", "precision", "recall", "accuracy"],
+        model_name=run["name"],
+        widget=[{"text": text} for text in EXAMPLES],
+        eval_results=[result for role, values in scores.items() for result in eval_results(run, role, values)]
+        or None,
     )
-    reports = [render_report(split.name, split.evaluation.scores, split.facts) for split in splits]
-    card = str(ModelCard(f"---\n{data.to_yaml()}\n---\n{body(name, reports)}"))
-    write_text(Path(output_dir) / "README.md", card)
 
 
-def eval_results(split: CardSplit, corpus: str) -> list[EvalResult]:
-    """The model-index entries of one split: span precision, recall, F1 (micro), macro F1, word F1."""
-    scores = split.evaluation.scores
+def eval_results(run: Mapping, role: str, scores: Mapping[str, float]) -> list[EvalResult]:
+    """model-index entries of one split: spans (micro, macro), words, and what the pipeline serves."""
     values = {
-        f"{title} (span, micro)": (key, scores["span"]["micro"][key]) for key, title in SPAN_NAMES.items()
+        f"{title} (span, {average})": (key, scores[f"span_{average}_{key}"])
+        for average in ("micro", "macro")
+        for key, title in SPAN_METRICS.items()
     }
-    values["F1 (span, macro)"] = ("f1", scores["span"]["macro"]["f1"])
-    values["F1 (word, micro)"] = ("f1", scores["word"]["micro"]["f1"])
-    kept = ("sentences", "corpus fingerprint", "protocol")
+    values["F1 (word, micro)"] = ("f1", scores["word_micro_f1"])
+    if run["served"]:
+        strategy = run["served"]["strategy"]
+        for form in SERVED_FORMS:
+            values[f"F1 (pipeline, {strategy}, {form})"] = ("f1", scores[f"served_{form}_{strategy}_f1"])
+    split = run["splits"][role]
+    arguments = {"sentences": split["sentences"], "fingerprint": split["fingerprint"]}
+    if run["protocol"]:
+        arguments["protocol"] = run["protocol"]
     return [
         EvalResult(
             task_type="token-classification",
-            dataset_type=corpus,
-            dataset_name=corpus,
-            dataset_split=split.name,
-            dataset_args={key: split.facts[key] for key in kept if key in split.facts},
+            task_name="Named entity recognition",
+            dataset_type=run["corpus"],
+            dataset_name=run["corpus"].upper() if run["corpus"] == "jnlpba" else run["corpus"],
+            dataset_split=split["name"],
+            dataset_args=arguments,
             metric_type=kind,
             metric_name=name,
             metric_value=round(value, 4),
@@ -70,21 +137,152 @@ def eval_results(split: CardSplit, corpus: str) -> list[EvalResult]:
     ]
 
 
-def body(name: str, reports: list[str]) -> str:
-    blocks = "\n".join(f"```text\n{report}```\n" for report in reports)
-    return f"""# {name}
+def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
+    """What the template needs beside the front matter."""
+    served = run["served"]
+    kinds = entity_types(run["labels"])
+    return {
+        "name": markdown(run["name"]),
+        "kinds": " and ".join(filter(None, (", ".join(map(plural, kinds[:-1])), plural(kinds[-1])))),
+        "base": f"[{run['base_model']}](https://huggingface.co/{run['base_model']})"
+        if run["base_model"]
+        else code(run["model"]),
+        "corpus": {"jnlpba": "JNLPBA", "sample": "the recipe's own sample sentences"}.get(
+            run["corpus"], "a corpus of its owner's"
+        ),
+        "headline": [headline(run, role, values) for role, values in scores.items()],
+        "protocol": run["protocol"],
+        "repository": run["repository"] or run["output_dir"],
+        "strategy": served["strategy"] if served else "first",
+        "stride": run["stride"],
+        "max_length": run["max_seq_length"],
+        "example": EXAMPLES[0],
+        "served": [served_table(run, role, values) for role, values in scores.items()] if served else [],
+        "chosen_on": served["chosen_on"] if served else None,
+        "scores": [
+            score_table(run, role, level, values)
+            for role, values in scores.items()
+            for level in ("span", "word")
+        ],
+        "training": training_rows(run),
+        "labels": ", ".join(code(label) for label in run["labels"]),
+        "counts": [count_row(split) for split in run["splits"].values()],
+        "corpus_note": OTHER_NOTES.get(run["corpus"], JNLPBA_NOTE),
+        "limits": JNLPBA_LIMITS if run["corpus"] == "jnlpba" else "",
+        "provenance": provenance(run),
+        "citations": citations(run),
+    }
 
-Finds proteins, DNA, RNA, cell lines and cell types in biomedical text.
 
-```python
-from transformers import pipeline
+def entity_types(labels: Sequence[str]) -> list[str]:
+    return [label[2:] for label in labels if label.startswith("B-")]
 
-ner = pipeline("ner", model="PATH_OR_HUB_ID_OF_THIS_MODEL", aggregation_strategy="first")
-ner("Activation of the CD28 surface receptor in human T cells.")
-```
 
-## Scores
+def plural(kind: str) -> str:
+    return KIND_NAMES.get(kind, kind)
 
-The model was selected on the split that the report names, after which the test split was read.
 
-{blocks}"""
+def code(text: object) -> str:
+    """Text of unknown origin as Markdown code: no markup in it works, and a table cell stays one."""
+    return f"<code>{html.escape(str(text)).replace('|', '&#124;')}</code>"
+
+
+def markdown(text: str) -> str:
+    return html.escape(text).replace("|", "&#124;")
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def headline(run: Mapping, role: str, scores: Mapping[str, float]) -> list[str]:
+    keys = ("span_micro_f1", "span_micro_precision", "span_micro_recall", "span_macro_f1", "word_micro_f1")
+    row = [run["splits"][role]["name"], f"{scores['entities']:,}", *(percent(scores[key]) for key in keys)]
+    if run["served"]:
+        strategy = run["served"]["strategy"]
+        row += [percent(scores[f"served_{form}_{strategy}_f1"]) for form in SERVED_FORMS]
+    return row
+
+
+def served_table(run: Mapping, role: str, scores: Mapping[str, float]) -> dict:
+    """The strategies of one split, by form of text, with their distance from the reported F1."""
+    rows = []
+    for form in SERVED_FORMS:
+        for strategy in run["served"]["strategies"]:
+            values = [scores[f"served_{form}_{strategy}_{key}"] for key in SPAN_METRICS]
+            gap = 100 * (values[-1] - scores["span_micro_f1"])
+            rows.append([form, code(strategy), *map(percent, values), f"{gap:+.2f}"])
+    long = int(scores["served_abstracts_too_long"])
+    note = (
+        f"\n{long:,} of {int(scores['served_abstracts_texts']):,} abstracts are longer than "
+        f"{run['max_seq_length']} subtokens; `none` can't be given a stride and loses their ends."
+    )
+    return {
+        "title": f"{run['splits'][role]['name']}, reported F1 {percent(scores['span_micro_f1'])}:",
+        "rows": rows,
+        "note": note if long else "",
+    }
+
+
+def score_table(run: Mapping, role: str, level: str, scores: Mapping[str, float]) -> dict:
+    """Precision, recall, F1 and support of each type (or label of a word), and the averages."""
+    names = (
+        entity_types(run["labels"]) if level == "span" else [name for name in run["labels"] if name != "O"]
+    )
+    rows = [
+        [
+            f"{name} average" if name in AVERAGES else code(name),
+            *(percent(scores[f"{level}_{name}_{key}"]) for key in SPAN_METRICS),
+            f"{int(scores[f'{level}_{name}_support']):,}",
+        ]
+        for name in (*names, *AVERAGES)
+        if f"{level}_{name}_f1" in scores
+    ]
+    what = "entities" if level == "span" else "words"
+    return {"title": f"{run['splits'][role]['name']}, {what}:", "rows": rows}
+
+
+def training_rows(run: Mapping) -> list[list[str]]:
+    rows = {**run["settings"], "precision": run["precision"], **run["training"]}
+    return [[markdown(str(name)), markdown(str(value))] for name, value in rows.items()]
+
+
+def count_row(split: Mapping) -> list[str]:
+    counts = [f"{split[key]:,}" for key in ("documents", "sentences", "words", "entities")]
+    return [split["name"], *counts, code(split["fingerprint"]), code(split["sha256"])]
+
+
+def provenance(run: Mapping) -> list[tuple[str, str]]:
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    return [
+        ("command", code(run["command"])),
+        ("commit of the recipe", code(run["commit"])),
+        ("seed", str(run["seed"])),
+        ("hardware", f"{markdown(run['device'])}, processes: {run['processes']}"),
+        ("time", f"{run['seconds'] / 60:.1f} minutes, evaluation included"),
+        ("versions", versions),
+    ]
+
+
+def citations(run: Mapping) -> str:
+    wanted = {
+        CITATION: run["corpus"] == "jnlpba",
+        SCIBERT_CITATION: "scibert" in run["model"].lower(),
+        RECIPE_CITATION: True,
+    }
+    return "\n".join(citation for citation, cited in wanted.items() if cited)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Write the model card of a finished run again.")
+    parser.add_argument("folder", help="an output folder of run_ner.py")
+    try:
+        write_model_card(parser.parse_args(argv).folder)
+    except CardError as error:
+        print(f"model_card.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

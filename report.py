@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from metrics import AVERAGES, Evaluation, format_predictions
 
+SERVED_FORMS = ("sentences", "abstracts")
 REPORT_FILES = {"validation": "classification_report.txt", "test": "classification_report_test.txt"}
 OTHER_READINGS = {
     "span_strict": "strict IOB2 (an entity begins with B-)",
@@ -108,10 +109,23 @@ def training_loss(history: Sequence[Mapping[str, float]]) -> float | None:
     return total / steps if steps else None
 
 
-def write_split(output_dir: str | Path, split: str, evaluation: Evaluation, facts: Mapping[str, str]) -> None:
-    """Write the report, predictions and mistakes of one split (`validation` or `test`)."""
+def write_split(
+    output_dir: str | Path,
+    split: str,
+    evaluation: Evaluation,
+    facts: Mapping[str, str],
+    served: Mapping | None = None,
+    strategy: str | None = None,
+) -> None:
+    """Write the report, predictions and mistakes of one split (`validation` or `test`).
+
+    `served` is what served.serve_check returned, `strategy` the one to recommend.
+    """
+    report = render_report(split, evaluation.scores, facts)
+    if served:
+        report += render_served(served, evaluation.scores["span"]["micro"]["f1"], strategy)
     for path, text in (
-        (REPORT_FILES[split], render_report(split, evaluation.scores, facts)),
+        (REPORT_FILES[split], report),
         (f"predictions_{split}.tsv", format_predictions(evaluation)),
         (f"mistakes_{split}.txt", render_mistakes(evaluation)),
     ):
@@ -149,6 +163,32 @@ def render_report(split: str, scores: dict, facts: Mapping[str, str]) -> str:
             *table(scores["word"]),
             "",
             f"accuracy over all {scores['words']:,} words, O included: {scores['accuracy']:.4f}",
+            "",
+        ]
+    )
+
+
+def render_served(served: Mapping, reported: float, strategy: str | None) -> str:
+    """What `pipeline("ner")` answers, beside the F1 that the report gives for the same split."""
+    lines = [
+        "",
+        'Served by pipeline("ner") on plain text (micro average; type and both ends agree to the character)',
+        "",
+        f"{'':<9}  strategy   precision  recall      f1  minus reported",
+    ]
+    for form in SERVED_FORMS:
+        for name, row in served[form].items():
+            if isinstance(row, Mapping):
+                numbers = f"{row['precision']:9.4f}  {row['recall']:.4f}  {row['f1']:.4f}"
+                mark = "  recommended" if name == strategy else ""
+                lines.append(f"{form:<9}  {name:<9}  {numbers}  {row['f1'] - reported:+14.4f}{mark}")
+    long, texts = served["abstracts"]["too_long"], served["abstracts"]["texts"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"stride={served['stride']}; {long:,} of {texts:,} abstracts are longer than the model's "
+            f"{served['max_length']} subtokens: none, which takes no stride, loses their ends",
             "",
         ]
     )

@@ -1,9 +1,9 @@
-"""Fine-tune an encoder for named entity recognition: arguments -> data -> model -> Trainer -> reports.
+"""Fine-tune an encoder for named entity recognition: arguments -> data -> model -> Trainer -> reports -> Hub.
 
     accelerate launch run_ner.py configs/quickstart.yaml [--flag value ...]     # flags win over the file
     python run_ner.py --help
 
-Imports arguments, report, model_card, metrics and jnlpba_dataset.
+Imports arguments, report, model_card, served, publish, metrics and jnlpba_dataset.
 """
 
 import contextlib
@@ -42,6 +42,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from arguments import (
+    LONGEST_WINDOW,
     SELECTION_METRIC,
     DataArguments,
     ModelArguments,
@@ -57,10 +58,13 @@ from jnlpba_dataset import (
     decode,
     encode,
     fingerprint,
+    join_sentences,
     load_jnlpba,
+    source_sha256,
 )
 from metrics import Evaluation, NerScores, flatten
-from model_card import CardSplit, write_model_card
+from model_card import write_model_card
+from publish import CORPUS_TEXT, PublishError, check_access, publish_folder
 from report import (
     ReportCallback,
     kept_history,
@@ -70,15 +74,30 @@ from report import (
     write_split,
     write_text,
 )
+from served import STRATEGIES, recommended, serve_check, serving_stride
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE_SCHEME = "package:"
+PREFIXES = {"validation": "eval", "test": "test"}  # as Trainer names its result files
 RESULT_FILES = (
     *("run.json", "all_results.json", "train_results.json", "eval_results.json", "test_results.json"),
     *("classification_report.txt", "classification_report_test.txt", "trainer_state.json"),
     *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
 )
-RECORDED_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "seqeval", "tokenizers")
+RECORDED_PACKAGES = (
+    *("torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "seqeval"),
+    "huggingface_hub",
+)
+# The settings that a card lists; the command in run.json says what else was set.
+LISTED_SETTINGS = {
+    "data": ("join_sentences", "label_all_tokens", "max_seq_length"),
+    "trainer": (
+        *("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
+        *("gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "optim", "weight_decay"),
+        *("max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "metric_for_best_model"),
+    ),
+    "encoder": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+}
 
 
 def resolve_model(name: str) -> str:
@@ -236,14 +255,20 @@ def check_labels(id2label: dict[int, str], labels: Sequence[str], name: str) -> 
         )
 
 
-def check_fit(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Refuse windows longer than the model's positions, and a tokenizer that it can't embed."""
-    positions = getattr(model.config, "max_position_embeddings", 0)
-    longest = min(positions, tokenizer.model_max_length) if positions > 0 else tokenizer.model_max_length
-    if max_seq_length > longest:
+def fit(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Settle the length of a window, which the saved tokenizer then carries; refuse a pair that does not fit.
+
+    What is longer than the windows of the training is cut by `pipeline` as it was in training.
+    """
+    longest = min(position_limit(model), tokenizer.model_max_length)
+    if data_args.max_seq_length is None:
+        data_args.max_seq_length = min(longest, LONGEST_WINDOW)
+    if data_args.max_seq_length > longest:
         raise UsageError(
-            f"--max_seq_length: found {max_seq_length}; expected at most {longest}, the model's own limit"
+            f"--max_seq_length: found {data_args.max_seq_length}; expected at most {longest}, the model's "
+            "own limit"
         )
+    tokenizer.model_max_length = data_args.max_seq_length
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UsageError(
             f"--model_name_or_path: the tokenizer has {len(tokenizer)} entries, the model embeds "
@@ -251,19 +276,30 @@ def check_fit(max_seq_length: int, tokenizer: PreTrainedTokenizerBase, model: Pr
         )
 
 
+def position_limit(model: PreTrainedModel) -> int:
+    """Subtokens that a model has positions for; those of RoBERTa's kind count from after the padding's."""
+    positions = getattr(model.config, "max_position_embeddings", 0)
+    if positions <= 0:
+        return sys.maxsize
+    tables = [
+        module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings")
+    ]
+    padding = getattr(tables[0], "padding_idx", None) if tables else None
+    return positions if padding is None else positions - padding - 1
+
+
 @dataclasses.dataclass
 class Split:
-    """One part of the corpus: its sentences, and the windows that the model sees."""
+    """One part of the corpus: its sentences, and (once encoded) the windows that the model sees."""
 
+    name: str
     sentences: datasets.Dataset
-    windows: datasets.Dataset
     total: int  # sentences before --max_..._samples
+    windows: datasets.Dataset | None = None
 
 
-def load_splits(
-    data_args: DataArguments, args: RecipeArguments, cache_dir: str | None, tokenizer
-) -> dict[str, Split]:
-    """Load and encode what the run needs, by role: train, validation, test."""
+def load_splits(data_args: DataArguments, args: RecipeArguments, cache_dir: str | None) -> dict[str, Split]:
+    """Load what the run needs, by role: train, validation, test."""
     wanted = {
         "train": (args.do_train, data_args.train_split_name, data_args.max_train_samples),
         "validation": (args.do_train or args.do_eval, data_args.eval_split_name, data_args.max_eval_samples),
@@ -276,8 +312,7 @@ def load_splits(
             if needed:
                 whole = select_split(corpus, name)
                 sentences = whole.select(range(min(limit or len(whole), len(whole))))
-                windows = encode_split(sentences, data_args, tokenizer, role)
-                splits[role] = Split(sentences, windows, len(whole))
+                splits[role] = Split(name, sentences, len(whole))
     return splits
 
 
@@ -292,10 +327,11 @@ def select_split(corpus: datasets.DatasetDict, name: str) -> datasets.Dataset:
     return datasets.concatenate_datasets([corpus[part] for part in parts])
 
 
-def encode_split(
-    sentences: datasets.Dataset, data_args: DataArguments, tokenizer, role: str
-) -> datasets.Dataset:
-    """Windows of a split; those to be evaluated longest first, so that batches hold little padding."""
+def encode_split(split: Split, role: str, data_args: DataArguments, tokenizer, seed: int) -> None:
+    """Cut a split into windows; those to be evaluated longest first, so that batches hold little padding."""
+    sentences = split.sentences
+    if role == "train" and data_args.join_sentences:
+        sentences = join_sentences(sentences, seed)
     windows = sentences.map(
         encode,
         batched=True,
@@ -311,9 +347,9 @@ def encode_split(
             "label_names": label_names(sentences),
         },
     )
-    if role == "train":
-        return windows
-    return windows.select(np.argsort(-np.array(windows["length"]), kind="stable"))
+    if role != "train":
+        windows = windows.select(np.argsort(-np.array(windows["length"]), kind="stable"))
+    split.windows = windows
 
 
 def label_names(sentences: datasets.Dataset) -> list[str]:
@@ -332,6 +368,8 @@ class SplitScorer:
         self.split = split
         self.facts = {**facts, **corpus_facts(split)}
         self.evaluation: Evaluation | None = None
+        self.metrics: dict[str, float] = {}
+        self.served: dict | None = None
 
     def __call__(self, output: EvalPrediction) -> dict[str, float]:
         names = np.array(label_names(self.split.sentences))
@@ -443,6 +481,11 @@ class NerTrainer(Trainer):
         # Trainer's own would group by length too, and prediction row i would no longer be dataset row i.
         return torch.utils.data.SequentialSampler(eval_dataset)
 
+    def create_model_card(self, **options) -> None:
+        """The recipe's own card, from the files of the run, where Trainer.push_to_hub would put its draft."""
+        if self.is_world_process_zero():
+            write_model_card(self.args.output_dir)
+
 
 def build_trainer(
     model: PreTrainedModel,
@@ -499,22 +542,49 @@ def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScore
     """Score one split with the selected model and write its result file."""
     trainer.compute_metrics = scorer
     if role == "validation":
-        prefix, metrics = "eval", trainer.evaluate()
+        scorer.metrics = trainer.evaluate()
     else:
-        prefix, metrics = role, trainer.predict(split.windows, metric_key_prefix=role).metrics
-        scorer.facts["test loss"] = f"{metrics['test_loss']:.4f} (mean over labelled subtokens)"
-    trainer.save_metrics(prefix, {**metrics, **flatten(scorer.evaluation.scores, f"{prefix}_")})
+        scorer.metrics = trainer.predict(split.windows, metric_key_prefix=role).metrics
+    prefix = PREFIXES[role]
+    scorer.facts[f"{role} loss"] = f"{scorer.metrics[f'{prefix}_loss']:.4f} (mean over labelled subtokens)"
+    scorer.metrics |= flatten(scorer.evaluation.scores, f"{prefix}_")
+    trainer.save_metrics(prefix, scorer.metrics)
 
 
-def run_facts(model_args: ModelArguments, args: RecipeArguments, argv: Sequence[str]) -> dict[str, str]:
+def serve_split(
+    trainer: Trainer, model_args: ModelArguments, data_args: DataArguments, role: str, scorer: SplitScorer
+) -> None:
+    """Score what `pipeline("ner")` answers with the saved (or the given) model; add it to the result file."""
+    args = trainer.args
+    place = {"model": args.output_dir}
+    if not args.do_train:
+        place = {"model": resolve_model(model_args.model_name_or_path), "revision": model_args.model_revision}
+    scorer.served = serve_check(
+        **place,
+        evaluation=scorer.evaluation,
+        document_ids=scorer.split.sentences["document_id"],
+        batch_size=args.per_device_eval_batch_size,
+        disable_tqdm=args.disable_tqdm,
+        device=args.device,
+    )
+    scorer.metrics |= flatten(scorer.served, f"{PREFIXES[role]}_served_")
+    trainer.save_metrics(PREFIXES[role], scorer.metrics)
+
+
+def run_facts(
+    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, argv: Sequence[str]
+) -> dict[str, str]:
     """What every report says of where its figures come from."""
-    return {
+    facts = {
         "model": model_args.model_name_or_path,
         "seed": str(args.seed),
         "precision": args.precision_reason,
         "commit": current_commit(),
         "command": shlex.join(["run_ner.py", *without_token(argv)]),
     }
+    if "test" in f"{data_args.train_split_name}+{data_args.eval_split_name}".split("+"):
+        facts["protocol"] = "the test split trained or selected the model: its score is optimistic"
+    return facts
 
 
 def without_token(argv: Sequence[str]) -> list[str]:
@@ -569,80 +639,170 @@ def device_name(args: RecipeArguments) -> str:
     return f"{cpu}, {torch.get_num_threads()} threads" if args.device.type == "cpu" else args.device.type
 
 
-def write_run(
-    args: RecipeArguments, facts: dict[str, str], scorers: dict[str, SplitScorer], seconds: float
-) -> None:
-    """run.json: all that a recorded result needs beside its scores."""
+def run_record(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    trainer: Trainer,
+    splits: dict[str, Split],
+    scorers: dict[str, SplitScorer],
+    facts: dict[str, str],
+) -> dict:
+    """run.json: all that a recorded result and a model card need beside the scores."""
+    args = trainer.args
+    kept = kept_history(args, trainer.state)
+    base = model_args.model_name_or_path
+    sources = {"data": data_args, "trainer": args, "encoder": trainer.model.config}
     packages = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-    record = {
+    return {
         **facts,
+        "name": Path(args.output_dir).resolve().name,
+        "output_dir": args.output_dir,
+        "repository": args.hub_model_id,
+        "license": model_args.model_license,
+        "base_model": None if base.startswith(PACKAGE_SCHEME) or Path(base).exists() else base,
+        "corpus": corpus_name(data_args.data_dir, data_args.dataset_config_name),
+        "protocol": facts.get("protocol"),
         "seed": args.seed,
         "processes": args.world_size,
         "device": device_name(args),
-        "seconds": round(seconds, 1),
         "versions": {"python": platform.python_version(), **packages},
-        "splits": {role: scorer.facts["sentences"] for role, scorer in scorers.items()},
-        "fingerprints": {role: scorer.facts["corpus fingerprint"] for role, scorer in scorers.items()},
+        "labels": list(trainer.model.config.id2label.values()),
+        "settings": {
+            name: plain(getattr(source, name))
+            for group, source in sources.items()
+            for name in LISTED_SETTINGS[group]
+            if hasattr(source, name)
+        },
+        "training": training_facts(args, kept) if kept else {},
+        "splits": split_records(data_args, splits),
+        "max_seq_length": data_args.max_seq_length,
+        "stride": serving_stride(data_args.max_seq_length),
+        "served": served_record(splits, scorers),
     }
-    write_text(Path(args.output_dir) / "run.json", json.dumps(record, indent=2) + "\n")
 
 
-def finish(
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    args: RecipeArguments,
-    facts: dict[str, str],
-    scorers: dict[str, SplitScorer],
-    seconds: float,
+def plain(value: object) -> object:
+    """An enumeration's value; anything else as it is."""
+    return getattr(value, "value", value)
+
+
+def split_records(data_args: DataArguments, splits: dict[str, Split]) -> dict[str, dict]:
+    """What was read of the corpus: name, counts, checksums of the content and of the file."""
+    sha256 = source_sha256(data_args.data_dir, data_args.dataset_config_name)
+    records = {}
+    for role, split in splits.items():
+        names = np.array(label_names(split.sentences))
+        records[role] = {
+            "name": split.name,
+            "documents": len(set(split.sentences["document_id"])),
+            "sentences": len(split.sentences),
+            "words": sum(map(len, split.sentences["tokens"])),
+            "entities": sum(
+                sum(name.startswith("B-") for name in names[tags]) for tags in split.sentences["ner_tags"]
+            ),
+            "windows": len(split.windows),
+            "fingerprint": fingerprint(split.sentences),
+            "sha256": " + ".join(sha256[part] for part in split.name.split("+")),
+        }
+    return records
+
+
+def served_record(splits: dict[str, Split], scorers: dict[str, SplitScorer]) -> dict | None:
+    """The aggregation strategy to recommend, by validation where it was served, and by what it was chosen."""
+    role = next((role for role, scorer in scorers.items() if scorer.served), None)
+    if role is None:
+        return None
+    strategy = recommended(scorers[role].served)
+    return {"strategy": strategy, "chosen_on": splits[role].name, "strategies": STRATEGIES}
+
+
+def write_reports(
+    args: RecipeArguments, scorers: dict[str, SplitScorer], show_mistakes: int, strategy: str | None
 ) -> None:
-    """On the main process: test files, model card, record, final screen; checkpoints of a finished run go."""
-    evaluations = {
-        role: scorer.evaluation for role, scorer in scorers.items() if scorer.evaluation is not None
-    }
-    if "test" in evaluations:
-        write_split(args.output_dir, "test", evaluations["test"], scorers["test"].facts)
-        if data_args.show_mistakes:
-            print(render_mistakes(evaluations["test"], data_args.show_mistakes))
-    write_run(args, facts, scorers, seconds)
+    """The files of each split, with what the pipeline serves where that was checked."""
+    for role, scorer in scorers.items():
+        write_split(args.output_dir, role, scorer.evaluation, scorer.facts, scorer.served, strategy)
+        if show_mistakes:
+            print(render_mistakes(scorer.evaluation, show_mistakes))
+
+
+def finish(trainer: Trainer, scorers: dict[str, SplitScorer], record: dict, show_mistakes: int) -> None:
+    """On the main process: reports, record, card, final screen; checkpoints of a finished run go."""
+    args = trainer.args
+    served = record["served"]
+    write_reports(args, scorers, show_mistakes, served and served["strategy"])
+    write_text(Path(args.output_dir) / "run.json", json.dumps(record, indent=2) + "\n")
     if args.do_train:
-        name = model_args.model_name_or_path
-        base = None if name.startswith(PACKAGE_SCHEME) or Path(name).exists() else name
-        corpus = corpus_name(data_args.data_dir, data_args.dataset_config_name)
-        names = {"validation": data_args.eval_split_name, "test": "test"}
-        cards = [CardSplit(names[role], evaluations[role], scorers[role].facts) for role in evaluations]
-        write_model_card(args.output_dir, cards, base, corpus)
+        trainer.create_model_card()
         for checkpoint in checkpoints(args.output_dir):
             shutil.rmtree(checkpoint)
+    evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
     print(render_summary(evaluations, args.output_dir))
+
+
+def prepare_publishing(args: RecipeArguments) -> bool:
+    """Whether to publish; tries the token before any work, and settles the repository's full name.
+
+    Trainer is not told: it would make the repository at once and push at each checkpoint.
+    """
+    wanted, args.push_to_hub = args.push_to_hub, False
+    if wanted and args.process_index == 0:
+        args.hub_model_id = check_access(args.hub_model_id, args.output_dir, args.hub_token)
+    return wanted
+
+
+def publish(args: RecipeArguments, record: dict) -> None:
+    """Push the finished folder; text of a corpus that is not public stays at home."""
+    exclude = CORPUS_TEXT if record["corpus"] == "custom" else ()
+    url = publish_folder(
+        args.output_dir,
+        record["repository"],
+        message=f"{record['name']}: trained by {record['command']} at {record['commit']}",
+        token=args.hub_token,
+        private=args.hub_private_repo,
+        revision=args.hub_revision,
+        exclude=exclude,
+    )
+    kept = f" (left here, since they hold the corpus's text: {', '.join(exclude)})" if exclude else ""
+    print(f"Published: {url}{kept}")
 
 
 def run(
     model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, argv: Sequence[str]
 ) -> None:
-    """One run: load, train, evaluate the splits in turn, report."""
+    """One run: load, train, evaluate the splits in turn, serve, report, publish."""
     start = time.perf_counter()
     use_cores(args)
     set_seed(args.seed)
+    to_publish = prepare_publishing(args)
     tokenizer = load_tokenizer(model_args)
-    splits = load_splits(data_args, args, model_args.cache_dir, tokenizer)
+    splits = load_splits(data_args, args, model_args.cache_dir)
     labels = label_names(next(iter(splits.values())).sentences)
     model = load_model(model_args, labels, fine_tune=args.do_train)
-    check_fit(data_args.max_seq_length, tokenizer, model)
-    facts = run_facts(model_args, args, argv)
-    if "test" in f"{data_args.train_split_name}+{data_args.eval_split_name}".split("+"):
-        facts["protocol"] = "the test split trained or selected the model: its score is optimistic"
+    fit(data_args, tokenizer, model)
+    with args.main_process_first(desc="encoding"):
+        for role, split in splits.items():
+            encode_split(split, role, data_args, tokenizer, args.seed)
+    facts = run_facts(model_args, data_args, args, argv)
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
     if trainer.is_world_process_zero():
         print(*filter(None, [f"Precision: {args.precision_reason}", one_process_note(args)]), sep="\n")
-    if trainer.is_world_process_zero() and not args.resume_from_checkpoint:
-        clear_results(args.output_dir, args.do_train)
+        if not args.resume_from_checkpoint:
+            clear_results(args.output_dir, args.do_train)
     if args.do_train:
         train(trainer, args, scorers)
-    for role, wanted in (("validation", args.do_eval), ("test", args.do_predict)):
-        if wanted:
-            evaluate_split(trainer, role, splits[role], scorers[role])
+    wanted = {"validation": args.do_eval, "test": args.do_predict}
+    scorers = {role: scorer for role, scorer in scorers.items() if wanted[role]}
+    for role, scorer in scorers.items():
+        evaluate_split(trainer, role, splits[role], scorer)
     if trainer.is_world_process_zero():
-        finish(model_args, data_args, args, facts, scorers, time.perf_counter() - start)
+        for role, scorer in scorers.items() if data_args.do_serve_check else ():
+            serve_split(trainer, model_args, data_args, role, scorer)
+        record = run_record(model_args, data_args, trainer, splits, scorers, facts)
+        record["seconds"] = round(time.perf_counter() - start, 1)
+        finish(trainer, scorers, record, data_args.show_mistakes)
+        if to_publish:
+            publish(args, record)
     trainer.end()
 
 
@@ -652,6 +812,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(*parse_arguments(argv), argv)
     except (UsageError, CorpusError, AlignmentError) as error:
         return report_error(str(error), 2)
+    except PublishError as error:
+        return report_error(f"--push_to_hub: {error}", 1)
     except KeyboardInterrupt:
         return report_error("interrupted; --resume_from_checkpoint goes on from the last checkpoint", 130)
     except Exception as error:  # what no check foresaw, most often a setting: still one message

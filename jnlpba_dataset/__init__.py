@@ -4,9 +4,19 @@ Imports nothing of ours outside this folder; everything else in the repository m
 """
 
 from jnlpba_dataset.alignment import AlignmentError, decode, encode
-from jnlpba_dataset.jnlpba import LABELS, CorpusError, corpus_name, fingerprint, load_jnlpba
+from jnlpba_dataset.jnlpba import (
+    CITATION,
+    LABELS,
+    CorpusError,
+    corpus_name,
+    fingerprint,
+    join_sentences,
+    load_jnlpba,
+    source_sha256,
+)
 
 __all__ = [
+    "CITATION",
     "LABELS",
     "AlignmentError",
     "CorpusError",
@@ -14,5 +24,7 @@ __all__ = [
     "decode",
     "encode",
     "fingerprint",
+    "join_sentences",
     "load_jnlpba",
+    "source_sha256",
 ]
