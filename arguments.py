@@ -113,11 +113,11 @@ class DataArguments:
     eval_split_name: str = dataclasses.field(
         default="validation", metadata={"help": "The split that selects the best epoch."}
     )
-    join_sentences: bool = dataclasses.field(
+    train_on_abstracts: bool = dataclasses.field(
         default=True,
         metadata={
-            "help": "Train on runs of 1 to 16 consecutive sentences of an abstract, so that the model can be "
-            "given sentences and abstracts, or on single sentences only."
+            "help": "Train on each abstract twice an epoch, sentence by sentence and as a whole, so that the "
+            "model can be given either; or on sentences only."
         },
     )
     max_seq_length: int | None = dataclasses.field(

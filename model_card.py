@@ -28,11 +28,9 @@ EXAMPLES = (
     "Interleukin-4 induces expression of the GATA-3 gene in human T cells, but not in the HL-60 cell line.",
     "Levels of c-fos mRNA rose within 30 minutes of stimulation with TNF-alpha (10 ng/ml).",
 )
-JNLPBA_NOTE = (
-    "JNLPBA (BioNLP shared task 2004, from GENIA): MEDLINE abstracts on transcription factors in human blood "
-    "cells. Annotations CC BY 3.0 (GENIA project); the distribution that is read, CC BY 4.0."
-)
-OTHER_NOTES = {
+CORPUS_NOTES = {
+    "jnlpba": "JNLPBA (BioNLP shared task 2004, from GENIA): MEDLINE abstracts on transcription factors in "
+    "human blood cells. Annotations CC BY 3.0 (GENIA project); the distribution that is read, CC BY 4.0.",
     "sample": "The recipe's embedded sample, sentences invented for trying it out: the scores say nothing "
     "about real text.",
     "custom": "A corpus of its owner's, with the labels and format of JNLPBA.",
@@ -167,7 +165,7 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         "training": training_rows(run),
         "labels": ", ".join(code(label) for label in run["labels"]),
         "counts": [count_row(split) for split in run["splits"].values()],
-        "corpus_note": OTHER_NOTES.get(run["corpus"], JNLPBA_NOTE),
+        "corpus_note": CORPUS_NOTES[run["corpus"]],
         "limits": JNLPBA_LIMITS if run["corpus"] == "jnlpba" else "",
         "provenance": provenance(run),
         "citations": citations(run),

@@ -58,9 +58,10 @@ from jnlpba_dataset import (
     decode,
     encode,
     fingerprint,
-    join_sentences,
     load_jnlpba,
     source_sha256,
+    split_counts,
+    with_abstracts,
 )
 from metrics import Evaluation, NerScores, flatten
 from model_card import write_model_card
@@ -90,7 +91,7 @@ RECORDED_PACKAGES = (
 )
 # The settings that a card lists; the command in run.json says what else was set.
 LISTED_SETTINGS = {
-    "data": ("join_sentences", "label_all_tokens", "max_seq_length"),
+    "data": ("train_on_abstracts", "label_all_tokens", "max_seq_length"),
     "trainer": (
         *("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
         *("gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "optim", "weight_decay"),
@@ -327,11 +328,11 @@ def select_split(corpus: datasets.DatasetDict, name: str) -> datasets.Dataset:
     return datasets.concatenate_datasets([corpus[part] for part in parts])
 
 
-def encode_split(split: Split, role: str, data_args: DataArguments, tokenizer, seed: int) -> None:
+def encode_split(split: Split, role: str, data_args: DataArguments, tokenizer) -> None:
     """Cut a split into windows; those to be evaluated longest first, so that batches hold little padding."""
     sentences = split.sentences
-    if role == "train" and data_args.join_sentences:
-        sentences = join_sentences(sentences, seed)
+    if role == "train" and data_args.train_on_abstracts:
+        sentences = with_abstracts(sentences)
     windows = sentences.map(
         encode,
         batched=True,
@@ -689,22 +690,15 @@ def plain(value: object) -> object:
 def split_records(data_args: DataArguments, splits: dict[str, Split]) -> dict[str, dict]:
     """What was read of the corpus: name, counts, checksums of the content and of the file."""
     sha256 = source_sha256(data_args.data_dir, data_args.dataset_config_name)
-    records = {}
-    for role, split in splits.items():
-        names = np.array(label_names(split.sentences))
-        records[role] = {
+    return {
+        role: {
             "name": split.name,
-            "documents": len(set(split.sentences["document_id"])),
-            "sentences": len(split.sentences),
-            "words": sum(map(len, split.sentences["tokens"])),
-            "entities": sum(
-                sum(name.startswith("B-") for name in names[tags]) for tags in split.sentences["ner_tags"]
-            ),
+            **split_counts(split.sentences),
             "windows": len(split.windows),
-            "fingerprint": fingerprint(split.sentences),
             "sha256": " + ".join(sha256[part] for part in split.name.split("+")),
         }
-    return records
+        for role, split in splits.items()
+    }
 
 
 def served_record(splits: dict[str, Split], scorers: dict[str, SplitScorer]) -> dict | None:
@@ -782,7 +776,7 @@ def run(
     fit(data_args, tokenizer, model)
     with args.main_process_first(desc="encoding"):
         for role, split in splits.items():
-            encode_split(split, role, data_args, tokenizer, args.seed)
+            encode_split(split, role, data_args, tokenizer)
     facts = run_facts(model_args, data_args, args, argv)
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
     if trainer.is_world_process_zero():

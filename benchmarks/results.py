@@ -1,8 +1,8 @@
-"""Recorded runs: one line of results.jsonl each, and README's table made from those lines.
+"""Recorded runs: one line of results.jsonl each, and README's tables made from those lines.
 
     python benchmarks/results.py add outputs/jnlpba_minilm     # append what run_ner.py left in a folder
-    python benchmarks/results.py table                         # print the table of full JNLPBA runs
-    python benchmarks/results.py readme                        # put it between the markers in README.md
+    python benchmarks/results.py table                         # print the tables of full JNLPBA runs
+    python benchmarks/results.py readme                        # put them between their markers in README.md
 
 Reads files only; imports nothing of ours.
 """
@@ -16,7 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.jsonl"
-MARKERS = ("<!-- results: made by benchmarks/results.py readme -->", "<!-- end of results -->")
+MARKERS = {
+    name: (f"<!-- {name}: made by benchmarks/results.py readme -->", f"<!-- end of {name} -->")
+    for name in ("results", "served")
+}
 PLACES = ("--seed", "--output_dir", "--cache_dir", "--data_dir")
 SCORES = {
     "F1": "test_span_micro_f1",
@@ -26,6 +29,8 @@ SCORES = {
     "word F1": "test_word_micro_f1",
     "devel F1": "eval_span_micro_f1",
 }
+STRATEGIES = ("none", "simple", "first", "average", "max")
+FORMS = ("sentences", "abstracts")
 
 
 def record(folder: Path) -> dict:
@@ -36,12 +41,12 @@ def record(folder: Path) -> dict:
     return {**row, "scores": kept}
 
 
-def full_runs(rows: Sequence[dict]) -> dict[str, list[dict]]:
-    """Honest runs that scored the whole JNLPBA test set (8,662 entities), by the settings that they share."""
-    groups: dict[str, list[dict]] = {}
+def full_runs(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
+    """Honest runs that scored the whole JNLPBA test set (8,662 entities), by commit and settings."""
+    groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
-        if row["scores"].get("test_entities") == 8662 and "protocol" not in row:
-            groups.setdefault(without_seed(row["command"]), []).append(row)
+        if row["scores"].get("test_entities") == 8662 and not row.get("protocol"):
+            groups.setdefault((row["commit"], without_seed(row["command"])), []).append(row)
     return groups
 
 
@@ -55,15 +60,41 @@ def without_seed(command: str) -> str:
 def table(rows: Sequence[dict]) -> str:
     """Mean and standard deviation over seeds of each setting, as Markdown."""
     lines = [
-        f"| settings | seeds | {' | '.join(SCORES)} | gold entities | minutes |",
-        f"|---|---|{'---:|' * (len(SCORES) + 2)}",
+        f"| settings | commit | seeds | {' | '.join(SCORES)} | gold entities | minutes |",
+        f"|---|---|---|{'---:|' * (len(SCORES) + 2)}",
     ]
-    for command, runs in full_runs(rows).items():
+    for (commit, command), runs in full_runs(rows).items():
         cells = [spread([100 * run["scores"][key] for run in runs]) for key in SCORES.values()]
         seeds = ", ".join(str(seed) for seed in sorted(run["seed"] for run in runs))
         minutes = f"{statistics.median(run['seconds'] for run in runs) / 60:.0f}"
-        lines.append(f"| `{command}` | {seeds} | {' | '.join(cells)} | 8,662 | {minutes} |")
+        lines.append(f"| `{command}` | {commit[:7]} | {seeds} | {' | '.join(cells)} | 8,662 | {minutes} |")
     return "\n".join(lines)
+
+
+def served_table(rows: Sequence[dict]) -> str:
+    """What `pipeline("ner")` answers on the test split: the last setting whose runs were checked so."""
+    checked = [
+        runs for runs in full_runs(rows).values() if "test_served_sentences_first_f1" in runs[0]["scores"]
+    ]
+    lines = [
+        "| strategy | sentences | minus reported | abstracts | minus reported |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for strategy in STRATEGIES if checked else ():
+        cells = []
+        for form in FORMS:
+            pairs = [
+                (run["scores"][f"test_served_{form}_{strategy}_f1"], run["scores"]["test_span_micro_f1"])
+                for run in checked[-1]
+            ]
+            cells.append(spread([100 * served for served, _ in pairs]))
+            cells.append(f"{statistics.mean(100 * (served - reported) for served, reported in pairs):+.2f}")
+        lines.append(f"| `{strategy}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def tables(rows: Sequence[dict]) -> dict[str, str]:
+    return {"results": table(rows), "served": served_table(rows)}
 
 
 def spread(values: Sequence[float]) -> str:
@@ -72,15 +103,17 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
-def in_readme(text: str, made: str) -> str:
-    """README's text with the table between its markers replaced."""
-    before, rest = text.split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    return f"{before}{MARKERS[0]}\n{made}\n{MARKERS[1]}{after}"
+def in_readme(text: str, made: dict[str, str]) -> str:
+    """README's text with each table between its markers replaced."""
+    for name, (start, end) in MARKERS.items():
+        before, rest = text.split(start)
+        after = rest.split(end)[1]
+        text = f"{before}{start}\n{made[name]}\n{end}{after}"
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Record runs and make README's table of them.")
+    parser = argparse.ArgumentParser(description="Record runs and make README's tables of them.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("add").add_argument("folder", type=Path, nargs="+")
     verbs.add_parser("table")
@@ -97,12 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with RESULTS.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         return 0
-    made = table([json.loads(line) for line in RESULTS.read_text().splitlines()])
+    made = tables([json.loads(line) for line in RESULTS.read_text().splitlines()])
     if arguments.verb == "readme":
         readme = ROOT / "README.md"
         readme.write_text(in_readme(readme.read_text(), made))
     else:
-        print(made)
+        print(*made.values(), sep="\n\n")
     return 0
 
 

@@ -10,9 +10,10 @@ from jnlpba_dataset.jnlpba import (
     CorpusError,
     corpus_name,
     fingerprint,
-    join_sentences,
     load_jnlpba,
     source_sha256,
+    split_counts,
+    with_abstracts,
 )
 
 __all__ = [
@@ -24,7 +25,8 @@ __all__ = [
     "decode",
     "encode",
     "fingerprint",
-    "join_sentences",
     "load_jnlpba",
     "source_sha256",
+    "split_counts",
+    "with_abstracts",
 ]

@@ -9,7 +9,6 @@ before each abstract. Imports nothing of ours.
 import dataclasses
 import hashlib
 import itertools
-import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -31,9 +30,6 @@ UPSTREAM_SHA256 = {
     "validation": "462b09bc79a4dd69cec2e70b6041f54383b4b94892d2ee971a587fdc74caae80",
     "test": "87c9b8f1f7fcf94add38c16088203d4ddf35c2f61eb2c7e61240c738d8dd9d35",
 }
-# How many sentences a run takes up, and how often: about a third of all sentences come alone, a third in a
-# whole abstract, which has nine on average.
-RUN_LENGTHS = {1: 8, 2: 2, 4: 1, 16: 1}
 CITATION = """\
 @inproceedings{kim-etal-2004-introduction,
   title = {Introduction to the Bio-Entity Recognition Task at {JNLPBA}},
@@ -163,20 +159,25 @@ def source_sha256(data_dir: str | Path | None, name: str) -> dict[str, str]:
     return UPSTREAM_SHA256 if folder is None else local_files(folder)["sha256"]
 
 
-def join_sentences(sentences: datasets.Dataset, seed: int) -> datasets.Dataset:
-    """Join consecutive sentences of an abstract into runs of random length, each sentence in one run.
+def with_abstracts(sentences: datasets.Dataset) -> datasets.Dataset:
+    """The sentences one by one, and after them each abstract of several sentences as one row.
 
-    A model trained on them has seen single sentences as well as whole abstracts, which is what it will be
-    given. A run keeps the id of its first sentence.
+    A model trained on them has seen both what it may be given. An abstract's row has the id of its first
+    sentence.
     """
-    draw = random.Random(seed)
-    lengths, weights = zip(*RUN_LENGTHS.items(), strict=True)
-    runs = []
-    for _, abstract in itertools.groupby(sentences, key=lambda row: row["document_id"]):
-        while run := list(itertools.islice(abstract, draw.choices(lengths, weights)[0])):
-            joined = {name: [item for row in run for item in row[name]] for name in ("tokens", "ner_tags")}
-            runs.append({**run[0], **joined})
-    return datasets.Dataset.from_list(runs, features=sentences.features)
+    abstracts = []
+    for _, rows in itertools.groupby(sentences, key=lambda row: row["document_id"]):
+        first, *others = rows
+        if others:
+            joined = {
+                name: [item for row in (first, *others) for item in row[name]]
+                for name in ("tokens", "ner_tags")
+            }
+            abstracts.append({**first, **joined})
+    if not abstracts:
+        return sentences
+    whole = datasets.Dataset.from_list(abstracts, features=sentences.features)
+    return datasets.concatenate_datasets([sentences, whole])
 
 
 def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
@@ -313,6 +314,18 @@ def split_line(place: str, line: str) -> tuple[str, str]:
     if tag not in LABELS:
         raise CorpusError(f"{place}: found the unknown tag {tag!r}; expected one of {', '.join(LABELS)}")
     return word, tag
+
+
+def split_counts(sentences: datasets.Dataset) -> dict[str, int | str]:
+    """documents, sentences, words, entities and fingerprint of a split."""
+    begins = {i for i, name in enumerate(LABELS) if name.startswith("B-")}
+    return {
+        "documents": len(set(sentences["document_id"])),
+        "sentences": len(sentences),
+        "words": sum(map(len, sentences["tokens"])),
+        "entities": sum(tag in begins for tags in sentences["ner_tags"] for tag in tags),
+        "fingerprint": fingerprint(sentences),
+    }
 
 
 def fingerprint(sentences: Iterable[dict]) -> str:

@@ -5,6 +5,7 @@ python -m pytest -m slow         # the real corpus, trained for real
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,16 +134,46 @@ def sample_flags(tiny_bert, cache_dir) -> list[str]:
     return [
         *("--model_name_or_path", str(tiny_bert), "--dataset_config_name", "sample"),
         *("--cache_dir", str(cache_dir), "--do_train", "--do_eval", "--do_predict"),
-        *("--num_train_epochs", "3", "--learning_rate", "3e-3", "--per_device_train_batch_size", "8"),
+        *("--num_train_epochs", "3", "--learning_rate", "3e-3", "--per_device_train_batch_size", "4"),
         *("--logging_steps", "10", "--seed", "1", "--disable_tqdm", "true"),
     ]
 
 
+def readme_block(mark: str) -> str:
+    """The first code block of README after a mark (a comment or a heading)."""
+    return re.search(re.escape(mark) + r".*?```\w+\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)[1]
+
+
+def with_this_python(command: str) -> str:
+    """A command of README's, for a shell in which `accelerate` and `python` are those of the tests."""
+    launch = f"{sys.executable} -m accelerate.commands.accelerate_cli"
+    command = re.sub(r"(\.venv/bin/)?\baccelerate\b(?= launch)", launch, command)
+    return re.sub(r"(?<![\w/.])(\.venv/bin/)?python\b(?! -m venv)", sys.executable, command)
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory, cache_dir) -> Path:
+    """A folder that holds outputs/quickstart as README's first command leaves it, less the installation."""
+    place = tmp_path_factory.mktemp("quickstart")
+    steps = [step.strip() for step in readme_block("quickstart command").replace("\\\n", " ").split("&&")]
+    launch = next(with_this_python(step) for step in steps if "accelerate launch" in step)
+    result = subprocess.run(
+        f"{launch} --output_dir {place / 'outputs/quickstart'} --cache_dir {cache_dir}",
+        shell=True,
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    (place / "stdout").write_text(result.stdout)
+    return place
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, sample_flags) -> Path:
-    """The output folder of one finished training on the sample, run as a program."""
+    """The output folder of one finished and served training on the sample, run as a program."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    result = run_program(*sample_flags, "--output_dir", folder)
+    result = run_program(*sample_flags, "--do_serve_check", "--output_dir", folder)
     assert result.returncode == 0, result.stderr
     folder.with_suffix(".stdout").write_text(result.stdout)
     return folder

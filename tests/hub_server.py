@@ -1,7 +1,7 @@
 """A Hub on the loopback interface: what the installed huggingface_hub client asks of the real one, in memory.
 
     with HubServer() as hub:
-        run_program(..., env={**os.environ, **hub.environment(token="hf_write")})
+        run_program(..., env=hub.environment(home, WRITER))
         hub.files("ada/model")["config.json"]
 
 Repositories of models and data sets, git and LFS uploads, branches, private repositories, tokens that may
@@ -22,7 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import yaml
 
 USER = "ada"
-TOKENS = {"hf_write": "write", "hf_read": "read"}  # token -> role; any other is refused
+WRITER, READER = "hf_aTokenThatMayWrite", "hf_aTokenThatMayRead"
+TOKENS = {WRITER: "write", READER: "read"}  # any other is refused
 LFS_SUFFIXES = (".safetensors", ".parquet")
 CUT = "cut"  # a fault that closes the connection in the middle of the request
 
@@ -270,10 +271,11 @@ class HubHandler(BaseHTTPRequestHandler):
     def tree(self, kind: str, repo_id: str, revision: str, folder: str | None = None) -> None:
         repo = self.repo(kind, repo_id)
         oid = repo and repo.resolve(revision)
-        if oid:
-            self.send_json(entries(repo.commits[oid], folder or "", "recursive" in str(self.query)))
+        found = entries(repo.commits[oid], folder or "", "recursive" in self.query) if oid else []
+        if found or (oid and not folder):
+            self.send_json(found)
         elif repo:
-            self.send_error_code(404, "RevisionNotFound")
+            self.send_error_code(404, "EntryNotFound" if oid else "RevisionNotFound")
 
     def paths_info(self, kind: str, repo_id: str, revision: str) -> None:
         repo = self.repo(kind, repo_id)

@@ -23,7 +23,7 @@ from http_server import FileServer, Reply, silent_port
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jnlpba_dataset import LABELS, CorpusError, fingerprint, load_jnlpba
+from jnlpba_dataset import LABELS, CorpusError, fingerprint, load_jnlpba, split_counts, with_abstracts
 from jnlpba_dataset.jnlpba import FILE_NAMES, UPSTREAM_SHA256, build, read_sentences
 
 TYPES = ("protein", "DNA", "RNA", "cell_line", "cell_type")
@@ -575,3 +575,29 @@ def test_offline_switches_are_obeyed_and_named(tmp_path):
             assert text.startswith(f"{url}: could not be downloaded (Offline") and "--data_dir" in text
             assert seconds < 60
         assert server.requests == []
+
+
+def test_each_abstract_stands_beside_its_sentences(cache_dir):
+    sentences = load_jnlpba(name="sample", cache_dir=cache_dir)["train"]
+    rows = with_abstracts(sentences)
+    assert rows.features == sentences.features
+    assert rows.select(range(len(sentences))).to_list() == sentences.to_list()
+    abstracts = rows.select(range(len(sentences), len(rows)))
+    several = {name for name, count in Counter(sentences["document_id"]).items() if count > 1}
+    assert set(abstracts["document_id"]) == several and len(abstracts) == len(several)
+    for name in ("tokens", "ner_tags"):
+        of_sentences = [row[name] for row in sentences if row["document_id"] in several]
+        assert list(chain(*abstracts[name])) == list(chain(*of_sentences))
+
+
+def test_a_corpus_without_abstracts_is_left_as_it_is(cache_dir):
+    lone = load_jnlpba(name="sample", cache_dir=cache_dir)["train"].select([0])
+    assert with_abstracts(lone).to_list() == lone.to_list()
+
+
+def test_counts_of_a_split(cache_dir):
+    counts = split_counts(load_jnlpba(name="sample", cache_dir=cache_dir)["test"])
+    assert {**counts, "fingerprint": None} == {
+        **{"documents": 6, "sentences": 40, "words": 710, "entities": 109},
+        "fingerprint": None,
+    }

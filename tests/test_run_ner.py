@@ -249,7 +249,7 @@ def test_accumulated_batches_follow_the_large_batch(sample_flags, tmp_path, stra
             *(*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "2", "--logging_steps", "1"),
             *("--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0", "--bf16", "false"),
             *("--per_device_train_batch_size", size, "--gradient_accumulation_steps", accumulate),
-            *("--train_sampling_strategy", strategy),
+            *("--train_sampling_strategy", strategy, "--train_on_abstracts", "false"),
         ]
         assert run_ner.main(flags) == 0
         history = read_json(folder, "trainer_state.json")["log_history"]
@@ -272,7 +272,9 @@ def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path
     assert refused.returncode == 2 and "--resume_from_checkpoint" in refused.stderr
 
     (folder / "checkpoint-9999").mkdir()  # what a kill in the middle of writing a checkpoint leaves
-    resumed = run_program(*sample_flags, "--output_dir", folder, "--resume_from_checkpoint")
+    resumed = run_program(
+        *sample_flags, "--output_dir", folder, "--resume_from_checkpoint", "--do_serve_check"
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert {path.name for path in folder.iterdir()} == OUTPUT_FILES
     assert weights_digest(folder) == weights_digest(trained)
@@ -536,7 +538,9 @@ BAD_INPUT = {
     "not finite": (lambda f: ["--warmup_steps", "0.1", "--max_grad_norm", "nan"], ["--max_grad_norm"]),
     "no epochs": (lambda f: ["--num_train_epochs", "0"], ["--num_train_epochs"]),
     "negative rate": (lambda f: ["--learning_rate", "-1"], ["--learning_rate", "-1"]),
-    "push": (lambda f: ["--push_to_hub"], ["--push_to_hub", "hf upload"]),
+    "push": (lambda f: ["--push_to_hub", "--do_eval"], ["--push_to_hub", "--do_train", "hf upload"]),
+    "push often": (lambda f: ["--do_train", "--hub_strategy", "checkpoint"], ["--hub_strategy", "end"]),
+    "serve nothing": (lambda f: ["--do_serve_check"], ["--do_serve_check", "--do_eval"]),
     "trust": (lambda f: ["--trust_remote_code"], ["--trust_remote_code"]),
 }
 

@@ -1,0 +1,318 @@
+"""To the Hub and back, through a Hub on the loopback interface: real pushes, real processes that pull.
+
+python -m pytest tests/test_publish.py
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPO, run_program
+from hub_server import CUT, READER, USER, WRITER, HubServer
+from huggingface_hub import ModelCard
+
+from jnlpba_dataset import load_jnlpba
+from publish import LEFT_AT_HOME
+
+ASK = """
+import json, sys
+from transformers import pipeline
+ner = pipeline("ner", model=sys.argv[1], revision=sys.argv[2], aggregation_strategy="first", stride=64)
+text = "Mouse thymus was used as a source of glucocorticoid receptor from normal CS lymphocytes. " * 40
+print(json.dumps([[e["entity_group"], e["start"], e["end"], round(float(e["score"]), 5)] for e in ner(text)]))
+"""
+
+
+@pytest.fixture
+def hub():
+    with HubServer() as server:
+        yield server
+
+
+def ask(model: str | Path, environment: dict, revision: str = "main") -> subprocess.CompletedProcess:
+    """What a user's process of its own answers, with the given environment."""
+    words = [sys.executable, "-c", ASK, str(model), revision]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def push(sample_flags, folder: Path, environment: dict, *more: object) -> subprocess.CompletedProcess:
+    words = [*sample_flags, "--output_dir", folder, "--push_to_hub", *more]
+    return run_program(*words, env=environment)
+
+
+def on_disk(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def printed_command(text: str) -> list[str]:
+    """The command that an error tells to run."""
+    return shlex.split(next(line for line in text.splitlines() if "hf upload" in line).split("again: ")[1])
+
+
+def run_hf(words: list[str], environment: dict) -> subprocess.CompletedProcess:
+    assert words[0] == "hf"
+    command = [sys.executable, "-m", "huggingface_hub.cli.hf", *words[1:]]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_train_push_and_the_same_answers_from_the_hub(sample_flags, hub, tmp_path):
+    folder = tmp_path / "tiny-ner"
+    result = push(sample_flags, folder, hub.environment(tmp_path / "home", WRITER), "--do_serve_check")
+    assert result.returncode == 0, result.stderr
+    repo_id = f"{USER}/tiny-ner"
+    assert f"Published: {hub.endpoint}/{repo_id}/commit/" in result.stdout
+    repo = hub.repos["models", repo_id]
+    assert len(repo.messages) == 2, "the empty repository's own commit, and one of ours"
+    assert hub.files(repo_id) == on_disk(folder)
+    assert f'pipeline("ner", model="{repo_id}"' in (folder / "README.md").read_text()
+    for text in (result.stdout.encode(), result.stderr.encode(), *on_disk(folder).values()):
+        assert WRITER.encode() not in text
+
+    pulled = ask(repo_id, hub.environment(tmp_path / "other"))
+    assert pulled.returncode == 0, pulled.stderr
+    local = ask(folder, hub.environment(tmp_path / "third"))
+    assert json.loads(pulled.stdout) == json.loads(local.stdout) != []
+
+    checked = run_program(
+        *(
+            "--do_serve_check",
+            "--do_predict",
+            "--model_name_or_path",
+            repo_id,
+            "--output_dir",
+            tmp_path / "s",
+        ),
+        *("--dataset_config_name", "sample"),
+        env=hub.environment(tmp_path / "fourth"),
+    )
+    assert checked.returncode == 0, checked.stderr
+    first, again = (
+        json.loads((place / "test_results.json").read_text()) for place in (folder, tmp_path / "s")
+    )
+    assert again["test_served_abstracts_first_f1"] == first["test_served_abstracts_first_f1"]
+
+
+def test_a_private_repository_and_a_revision(sample_flags, hub, tmp_path):
+    environment = hub.environment(tmp_path / "home", WRITER)
+    folder = tmp_path / "out"
+    words = ["--hub_model_id", "lab/secret", "--hub_private_repo", "true", "--hub_revision", "v1"]
+    result = push(sample_flags, folder, environment, *words)
+    assert result.returncode == 0, result.stderr
+    assert hub.repos["models", "lab/secret"].private
+    assert hub.files("lab/secret") == {}
+    assert hub.files("lab/secret", "v1") == on_disk(folder)
+    assert json.loads((folder / "run.json").read_text())["repository"] == "lab/secret"
+
+    assert ask("lab/secret", hub.environment(tmp_path / "anonymous"), "v1").returncode != 0
+    pulled = ask("lab/secret", hub.environment(tmp_path / "reader", READER), "v1")
+    assert json.loads(pulled.stdout) == json.loads(ask(folder, environment).stdout)
+
+
+@pytest.mark.parametrize(
+    ("token", "words", "expected"),
+    [
+        ("hf_revoked", [], "refused the token (401)"),
+        (READER, [], "may only read"),
+        (None, [], "HF_TOKEN"),
+        (WRITER, ["--hub_model_id", "a b/c"], "--hub_model_id: found 'a b/c'"),
+        (WRITER, ["--hub_model_id", "x/y/z"], "--hub_model_id: found 'x/y/z'"),
+    ],
+)
+def test_what_the_hub_will_refuse_is_said_before_the_training(
+    token, words, expected, sample_flags, hub, tmp_path
+):
+    folder = tmp_path / "out"
+    result = push(sample_flags, folder, hub.environment(tmp_path / "home", token), *words)
+    assert result.returncode == 1
+    assert result.stderr.count("run_ner.py: error: --push_to_hub: ") == 1 and expected in result.stderr
+    assert "Traceback" not in result.stderr and (token or "hf_") not in result.stderr
+    assert not folder.exists() and not hub.repos
+
+
+def test_no_hub_at_all_is_said_before_the_training(sample_flags, hub, tmp_path):
+    environment = {**hub.environment(tmp_path / "home", WRITER), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    result = push(sample_flags, tmp_path / "out", environment)
+    assert result.returncode == 1 and "the Hub could not be used" in result.stderr
+    assert "Traceback" not in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_connection_cut_in_mid_upload_leaves_the_model_safe_and_says_how_to_go_on(
+    sample_flags, hub, tmp_path, trained
+):
+    hub.faults["PUT", "/lfs/"] = CUT
+    folder = tmp_path / "m"
+    environment = hub.environment(tmp_path / "home", WRITER)
+    result = push(sample_flags, folder, environment)
+    assert result.returncode == 1 and "the Hub could not be used" in result.stderr
+    assert "Traceback" not in result.stderr and WRITER not in result.stderr
+    assert {path.name for path in folder.iterdir()} == {path.name for path in trained.iterdir()}
+    assert hub.files(f"{USER}/m") == {}, "a reader never meets half a model"
+
+    hub.faults.clear()
+    again = run_hf(printed_command(result.stderr), environment)
+    assert again.returncode == 0, again.stderr
+    assert hub.files(f"{USER}/m") == on_disk(folder)
+
+
+PUBLISH = """
+import sys
+from publish import PublishError, publish_folder
+try:
+    publish_folder(sys.argv[1], "ada/m", message="m")
+except PublishError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({("POST", "/api/repos/create"): 403}, "refused the token (403)"),
+        ({("POST", "/api/validate-yaml"): 401}, "refused the token (401)"),
+        ({("POST", f"/api/models/{USER}/m/commit"): 500}, "the Hub could not be used"),
+    ],
+)
+def test_a_hub_that_refuses_after_the_training(fault, expected, hub, tmp_path, trained):
+    hub.faults.update(fault)
+    words = [sys.executable, "-c", PUBLISH, str(trained)]
+    environment = hub.environment(tmp_path, WRITER)
+    result = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and expected in result.stderr and "Traceback" not in result.stderr
+    assert printed_command(result.stderr)[:3] == ["hf", "upload", f"{USER}/m"]
+    hub.faults.clear()
+    assert subprocess.run(words, cwd=REPO, env=environment).returncode == 0
+    assert hub.files(f"{USER}/m") == on_disk(trained)
+
+
+def test_the_text_of_another_corpus_stays_at_home(sample_flags, hub, tmp_path):
+    data = tmp_path / "hospital"
+    data.mkdir()
+    for path in (REPO / "jnlpba_dataset" / "sample").glob("*.tsv"):
+        (data / path.name).write_bytes(path.read_bytes())
+    words = ["--dataset_config_name", "jnlpba", "--data_dir", data, "--hub_model_id", "m"]
+    result = push(sample_flags, tmp_path / "out", hub.environment(tmp_path / "home", WRITER), *words)
+    assert result.returncode == 0, result.stderr
+    pushed = set(hub.files(f"{USER}/m"))
+    assert {"model.safetensors", "README.md", "classification_report_test.txt"} <= pushed
+    assert not [name for name in pushed if name.startswith(("predictions_", "mistakes_"))]
+    assert (tmp_path / "out" / "predictions_test.tsv").is_file() and "left here" in result.stdout
+
+
+def test_trainers_own_push_keeps_the_card(trained, hub, tmp_path):
+    """From Python: Trainer.push_to_hub writes the recipe's card, not Trainer's draft."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(REPO)!r})
+from transformers import AutoModelForTokenClassification
+from arguments import RecipeArguments
+from run_ner import NerTrainer
+args = RecipeArguments(output_dir={str(tmp_path / "m")!r}, report_to="none")
+model = AutoModelForTokenClassification.from_pretrained(args.output_dir)
+NerTrainer(model=model, args=args).push_to_hub()
+"""
+    (tmp_path / "m").mkdir()
+    for name, content in on_disk(trained).items():
+        (tmp_path / "m" / name).write_bytes(content)
+    (tmp_path / "m" / "README.md").unlink()
+    environment = hub.environment(tmp_path / "home", WRITER)
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert hub.files(f"{USER}/m")["README.md"] == (trained / "README.md").read_bytes()
+
+
+def test_readmes_section_use_the_model_word_for_word(quickstart, hub, tmp_path):
+    """Its Python in one process, its commands from a folder that looks like the repository after a run."""
+    section = (REPO / "README.md").read_text().split("## Use the model\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
+    for path in (quickstart / "outputs", REPO / "run_ner.py"):
+        (tmp_path / path.name).symlink_to(path)
+    environment = hub.environment(tmp_path / "home", WRITER)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 240}
+
+    python = "".join(block for language, block in blocks if language == "python")
+    answer = subprocess.run([sys.executable, "-c", python], **options)
+    assert answer.returncode == 0, answer.stderr
+    assert "protein glucocorticoid receptor" in answer.stdout and answer.stdout.count("[") == 100
+
+    commands = [block for language, block in blocks if language == "bash"]
+    assert len(commands) == 2
+    for command in commands:
+        result = subprocess.run(command, shell=True, **options)
+        assert result.returncode == 0, result.stderr
+    assert "model.safetensors" in hub.files(f"{USER}/quickstart")
+    report = (tmp_path / "outputs" / "quickstart_served" / "classification_report_test.txt").read_text()
+    assert "recommended" in report
+
+
+def test_state_and_pickles_are_never_part_of_a_push(trained):
+    assert not [path.name for path in trained.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
+    assert {"*.bin", "*.pt", "*.pkl", "checkpoint-*"} <= set(LEFT_AT_HOME)
+
+
+LOAD = """
+import json, sys
+from datasets import load_dataset
+corpus = load_dataset(sys.argv[1])
+names = corpus["train"].features["ner_tags"].feature.names
+print(json.dumps([names, {split: corpus[split].to_list() for split in corpus}]))
+"""
+
+
+def push_dataset(environment: dict, *words: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "push_dataset.py", *map(str, words)]
+    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_corpus_goes_to_the_hub_and_load_dataset_brings_it_back(hub, tmp_path, cache_dir):
+    environment = hub.environment(tmp_path / "home", WRITER)
+    for _ in range(2):  # a second push replaces the first
+        result = push_dataset(environment, "jnlpba", "--dataset_config_name", "sample")
+        assert result.returncode == 0, result.stderr
+    repo_id = f"{USER}/jnlpba"
+    assert f'load_dataset("{repo_id}")' in result.stdout
+    words = [sys.executable, "-c", LOAD, repo_id]
+    options = {"env": hub.environment(tmp_path / "other"), "cwd": tmp_path}
+    loaded = subprocess.run(words, capture_output=True, text=True, timeout=120, **options)
+    assert loaded.returncode == 0, loaded.stderr
+    names, rows = json.loads(loaded.stdout)
+    corpus = load_jnlpba(name="sample", cache_dir=cache_dir)
+    assert rows == {split: corpus[split].to_list() for split in corpus}
+    assert names == corpus["train"].features["ner_tags"].feature.names
+
+    files = hub.files(repo_id, kind="datasets")
+    assert sorted(path for path in files if path.endswith(".parquet")) == [
+        f"data/{split}-00000-of-00001.parquet" for split in ("test", "train", "validation")
+    ]
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.license == "apache-2.0" and card.data.dataset_info["splits"][0]["num_examples"] == 200
+    assert "| train | 33 | 200 | 3,268 | 509 |" in card.text
+
+
+def test_a_corpus_that_is_not_ours_gets_no_licence_and_a_private_place(hub, tmp_path):
+    words = ["lab/notes", "--data_dir", REPO / "jnlpba_dataset" / "sample", "--private", "--revision", "v2"]
+    result = push_dataset(hub.environment(tmp_path / "home", WRITER), *words)
+    assert result.returncode == 0, result.stderr
+    assert hub.repos["datasets", "lab/notes"].private
+    card = hub.files("lab/notes", "v2", kind="datasets")["README.md"].decode()
+    assert "license:" not in card.split("---")[1] and "kim-etal-2004" not in card
+    assert "README.md" not in hub.files("lab/notes", kind="datasets")
+
+
+@pytest.mark.parametrize(
+    ("token", "words", "expected"),
+    [
+        ("hf_revoked", ["jnlpba", "--dataset_config_name", "sample"], "refused the token"),
+        (WRITER, ["jnlpba", "--data_dir", "nowhere"], "nowhere: not a folder"),
+        (WRITER, ["a//b", "--dataset_config_name", "sample"], "a//b"),
+    ],
+)
+def test_a_data_set_that_can_not_be_pushed(token, words, expected, hub, tmp_path):
+    result = push_dataset(hub.environment(tmp_path / "home", token), *words)
+    assert result.returncode == 2 and expected in result.stderr and "Traceback" not in result.stderr
+    assert not hub.repos
