@@ -150,11 +150,11 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         ),
         "headline": [headline(run, role, values) for role, values in scores.items()],
         "protocol": run["protocol"],
-        "repository": run["repository"] or run["output_dir"],
+        "repository": json.dumps(run["repository"] or run["output_dir"]),
         "strategy": served["strategy"] if served else "first",
         "stride": run["stride"],
         "max_length": run["max_seq_length"],
-        "example": EXAMPLES[0],
+        "example": json.dumps(EXAMPLES[0]),
         "served": [served_table(run, role, values) for role, values in scores.items()] if served else [],
         "chosen_on": served["chosen_on"] if served else None,
         "scores": [

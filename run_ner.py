@@ -3,20 +3,14 @@
     accelerate launch run_ner.py configs/quickstart.yaml [--flag value ...]     # flags win over the file
     python run_ner.py --help
 
-Imports arguments, report, model_card, served, publish, metrics and jnlpba_dataset.
+The top of the house: it imports all the others.
 """
 
-import contextlib
 import dataclasses
 import functools
-import importlib.metadata
-import importlib.util
 import json
 import os
-import platform
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -25,12 +19,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-import transformers
-from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
     DataCollatorForTokenClassification,
     EvalPrediction,
     PreTrainedModel,
@@ -42,7 +31,6 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from arguments import (
-    LONGEST_WINDOW,
     SELECTION_METRIC,
     DataArguments,
     ModelArguments,
@@ -51,21 +39,20 @@ from arguments import (
     checkpoints,
     parse_arguments,
 )
+from encoder import fit_together, load_model, load_tokenizer, resolve_model
 from jnlpba_dataset import (
     AlignmentError,
     CorpusError,
-    corpus_name,
     decode,
     encode,
     fingerprint,
     load_jnlpba,
-    source_sha256,
-    split_counts,
     with_abstracts,
 )
 from metrics import Evaluation, NerScores, flatten
 from model_card import write_model_card
 from publish import CORPUS_TEXT, PublishError, check_access, publish_folder
+from record import run_facts, run_record
 from report import (
     ReportCallback,
     kept_history,
@@ -75,218 +62,14 @@ from report import (
     write_split,
     write_text,
 )
-from served import STRATEGIES, recommended, serve_check, serving_stride
+from served import serve_check
 
-ROOT = Path(__file__).resolve().parent
-PACKAGE_SCHEME = "package:"
 PREFIXES = {"validation": "eval", "test": "test"}  # as Trainer names its result files
 RESULT_FILES = (
     *("run.json", "all_results.json", "train_results.json", "eval_results.json", "test_results.json"),
     *("classification_report.txt", "classification_report_test.txt", "trainer_state.json"),
     *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
 )
-RECORDED_PACKAGES = (
-    *("torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "seqeval"),
-    "huggingface_hub",
-)
-# The settings that a card lists; the command in run.json says what else was set.
-LISTED_SETTINGS = {
-    "data": ("train_on_abstracts", "label_all_tokens", "max_seq_length"),
-    "trainer": (
-        *("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
-        *("gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "optim", "weight_decay"),
-        *("max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "metric_for_best_model"),
-    ),
-    "encoder": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
-}
-
-
-def resolve_model(name: str) -> str:
-    """A Hub id or folder as it is; package:NAME/PATH as the folder inside the installed package."""
-    if not name.startswith(PACKAGE_SCHEME):
-        return name
-    package, _, path = name.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise UsageError(
-            f"--model_name_or_path: found no installed package '{package}'; install it, or name a folder"
-        )
-    folder = Path(spec.submodule_search_locations[0], path)
-    if not (folder / "config.json").is_file():
-        raise UsageError(f"--model_name_or_path: found no config.json in {folder}; expected a model folder")
-    return str(folder)
-
-
-@contextlib.contextmanager
-def model_errors(name: str):
-    """Turn what the loaders raise for a wrong name, a broken file or a missing network into one message."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"--model_name_or_path: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
-            "a Hub id (with network; weights as safetensors, see --model_revision), a model folder, or "
-            "package:NAME/PATH"
-        ) from error
-
-
-def loading_options(model_args: ModelArguments) -> dict:
-    """Options of each from_pretrained; code that a model brings along is never run, nor asked about."""
-    return {
-        "cache_dir": model_args.cache_dir,
-        "revision": model_args.model_revision,
-        "trust_remote_code": False,
-    }
-
-
-def load_tokenizer(model_args: ModelArguments) -> PreTrainedTokenizerBase:
-    """A fast tokenizer that cuts words given one by one as it cuts them in running text."""
-    folder = resolve_model(model_args.model_name_or_path)
-    options = loading_options(model_args)
-    if model_args.do_lower_case is not None:
-        options["do_lower_case"] = model_args.do_lower_case
-    with model_errors(model_args.model_name_or_path):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        if tokenizer.is_fast and not words_keep_their_space(tokenizer):
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options, add_prefix_space=True)
-            add_prefix_space(tokenizer)
-            if not words_keep_their_space(tokenizer):
-                raise UsageError(
-                    f"--model_name_or_path: the tokenizer of '{model_args.model_name_or_path}' cuts "
-                    "separate words otherwise than running text, even with add_prefix_space; expected "
-                    "one that agrees"
-                )
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise UsageError(
-            f"--model_name_or_path: '{model_args.model_name_or_path}' has no vocabulary; expected "
-            "tokenizer files"
-        )
-    tokenizer.padding_side = "right"  # the places of words in a window count from its left
-    return tokenizer
-
-
-def add_prefix_space(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Switch add_prefix_space on in the tokenizer itself: not each class does when it is loaded with it."""
-    backend = tokenizer.backend_tokenizer
-    state = backend.to_str().replace('"add_prefix_space":false', '"add_prefix_space":true')
-    changed = type(backend).from_str(state)
-    backend.pre_tokenizer, backend.post_processor = changed.pre_tokenizer, changed.post_processor
-
-
-def words_keep_their_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether words given one by one carry the mark of the space before them (byte-level BPE may drop it)."""
-    words = tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
-    text = tokenizer("a a", add_special_tokens=False)["input_ids"]
-    return words[-1] == text[-1]
-
-
-def load_model(model_args: ModelArguments, labels: Sequence[str], fine_tune: bool) -> PreTrainedModel:
-    """The encoder with a head for `labels`; a model that is only evaluated must have that head already.
-
-    Raises:
-        UsageError: no such model, weights that are not safetensors, or other labels than the data's.
-    """
-    folder = resolve_model(model_args.model_name_or_path)
-    options = loading_options(model_args)
-    dropout = {
-        name: getattr(model_args, name)
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
-        if getattr(model_args, name) is not None
-    }
-    with model_errors(model_args.model_name_or_path):
-        config = AutoConfig.from_pretrained(folder, **options)
-        unknown = [name for name in dropout if not hasattr(config, name)]
-        if unknown:
-            raise UsageError(
-                f"--{unknown[0]}: a {config.model_type} model has no such setting; leave the flag out"
-            )
-        if not fine_tune:
-            check_labels(config.id2label, labels, model_args.model_name_or_path)
-        config.update(dropout)
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: number for number, label in enumerate(labels)}
-        with quiet_transformers():
-            model, loading = AutoModelForTokenClassification.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                ignore_mismatched_sizes=fine_tune,
-                output_loading_info=True,
-                **options,
-            )
-        check_weights(model, loading, fine_tune)
-        return model
-
-
-def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> None:
-    """Refuse a model part of which would be random: all but the head in training, anything in scoring."""
-    mismatched = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
-    new = sorted({*loading["missing_keys"], *mismatched})
-    if fine_tune:
-        new = [name for name in new if name.startswith(f"{model.base_model_prefix}.")]
-    if new:
-        raise UsageError(
-            f"--model_name_or_path: {len(new)} weights are missing or of another size than the configuration "
-            f"says, {new[0]} among them; expected a model whose weights and config.json belong together"
-        )
-
-
-@contextlib.contextmanager
-def quiet_transformers():
-    """Without the loading report: that a classification head is new is what fine-tuning means."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-
-
-def check_labels(id2label: dict[int, str], labels: Sequence[str], name: str) -> None:
-    """Refuse to score a model by labels that are not its own."""
-    found = [id2label[number] for number in sorted(id2label)]
-    if found != list(labels):
-        raise UsageError(
-            f"--model_name_or_path: '{name}' has the labels\n    {', '.join(found)}\n  where the data has\n"
-            f"    {', '.join(labels)}\n  in this order; expected the same, or --do_train to fit a new head"
-        )
-
-
-def fit(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Settle the length of a window, which the saved tokenizer then carries; refuse a pair that does not fit.
-
-    What is longer than the windows of the training is cut by `pipeline` as it was in training.
-    """
-    longest = min(position_limit(model), tokenizer.model_max_length)
-    if data_args.max_seq_length is None:
-        data_args.max_seq_length = min(longest, LONGEST_WINDOW)
-    if data_args.max_seq_length > longest:
-        raise UsageError(
-            f"--max_seq_length: found {data_args.max_seq_length}; expected at most {longest}, the model's "
-            "own limit"
-        )
-    tokenizer.model_max_length = data_args.max_seq_length
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise UsageError(
-            f"--model_name_or_path: the tokenizer has {len(tokenizer)} entries, the model embeds "
-            f"{model.get_input_embeddings().num_embeddings}; expected a pair that belongs together"
-        )
-
-
-def position_limit(model: PreTrainedModel) -> int:
-    """Subtokens that a model has positions for; those of RoBERTa's kind count from after the padding's."""
-    positions = getattr(model.config, "max_position_embeddings", 0)
-    if positions <= 0:
-        return sys.maxsize
-    tables = [
-        module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings")
-    ]
-    padding = getattr(tables[0], "padding_idx", None) if tables else None
-    return positions if padding is None else positions - padding - 1
 
 
 @dataclasses.dataclass
@@ -572,48 +355,6 @@ def serve_split(
     trainer.save_metrics(PREFIXES[role], scorer.metrics)
 
 
-def run_facts(
-    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, argv: Sequence[str]
-) -> dict[str, str]:
-    """What every report says of where its figures come from."""
-    facts = {
-        "model": model_args.model_name_or_path,
-        "seed": str(args.seed),
-        "precision": args.precision_reason,
-        "commit": current_commit(),
-        "command": shlex.join(["run_ner.py", *without_token(argv)]),
-    }
-    if "test" in f"{data_args.train_split_name}+{data_args.eval_split_name}".split("+"):
-        facts["protocol"] = "the test split trained or selected the model: its score is optimistic"
-    return facts
-
-
-def without_token(argv: Sequence[str]) -> list[str]:
-    """The command line with the value of --hub_token struck out."""
-    shown = []
-    hide = False
-    for word in argv:
-        flag = word.split("=")[0].replace("-", "_")
-        shown.append("***" if hide else "--hub_token=***" if flag == "__hub_token" and "=" in word else word)
-        hide = flag == "__hub_token" and "=" not in word
-    return shown
-
-
-def current_commit() -> str:
-    """The commit this file runs from, marked if files differ from it; `unknown` outside a git checkout."""
-    git = ["git", "-C", str(ROOT)]
-    try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + (" with uncommitted changes" if changed.strip() else "")
-
-
 def one_process_note(args: RecipeArguments) -> str | None:
     """accelerate launch --cpu --num_processes N starts one process (it leaves the others to MPI): say so."""
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") and "MASTER_PORT" in os.environ
@@ -631,83 +372,6 @@ def use_cores(args: RecipeArguments) -> None:
     if launched and args.device.type == "cpu":
         cores = torch.cpu.get_capabilities()["num_physical_cores"]
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-
-
-def device_name(args: RecipeArguments) -> str:
-    if args.device.type == "cuda":
-        return torch.cuda.get_device_name()
-    cpu = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return f"{cpu}, {torch.get_num_threads()} threads" if args.device.type == "cpu" else args.device.type
-
-
-def run_record(
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    trainer: Trainer,
-    splits: dict[str, Split],
-    scorers: dict[str, SplitScorer],
-    facts: dict[str, str],
-) -> dict:
-    """run.json: all that a recorded result and a model card need beside the scores."""
-    args = trainer.args
-    kept = kept_history(args, trainer.state)
-    base = model_args.model_name_or_path
-    sources = {"data": data_args, "trainer": args, "encoder": trainer.model.config}
-    packages = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-    return {
-        **facts,
-        "name": Path(args.output_dir).resolve().name,
-        "output_dir": args.output_dir,
-        "repository": args.hub_model_id,
-        "license": model_args.model_license,
-        "base_model": None if base.startswith(PACKAGE_SCHEME) or Path(base).exists() else base,
-        "corpus": corpus_name(data_args.data_dir, data_args.dataset_config_name),
-        "protocol": facts.get("protocol"),
-        "seed": args.seed,
-        "processes": args.world_size,
-        "device": device_name(args),
-        "versions": {"python": platform.python_version(), **packages},
-        "labels": list(trainer.model.config.id2label.values()),
-        "settings": {
-            name: plain(getattr(source, name))
-            for group, source in sources.items()
-            for name in LISTED_SETTINGS[group]
-            if hasattr(source, name)
-        },
-        "training": training_facts(args, kept) if kept else {},
-        "splits": split_records(data_args, splits),
-        "max_seq_length": data_args.max_seq_length,
-        "stride": serving_stride(data_args.max_seq_length),
-        "served": served_record(splits, scorers),
-    }
-
-
-def plain(value: object) -> object:
-    """An enumeration's value; anything else as it is."""
-    return getattr(value, "value", value)
-
-
-def split_records(data_args: DataArguments, splits: dict[str, Split]) -> dict[str, dict]:
-    """What was read of the corpus: name, counts, checksums of the content and of the file."""
-    sha256 = source_sha256(data_args.data_dir, data_args.dataset_config_name)
-    return {
-        role: {
-            "name": split.name,
-            **split_counts(split.sentences),
-            "windows": len(split.windows),
-            "sha256": " + ".join(sha256[part] for part in split.name.split("+")),
-        }
-        for role, split in splits.items()
-    }
-
-
-def served_record(splits: dict[str, Split], scorers: dict[str, SplitScorer]) -> dict | None:
-    """The aggregation strategy to recommend, by validation where it was served, and by what it was chosen."""
-    role = next((role for role, scorer in scorers.items() if scorer.served), None)
-    if role is None:
-        return None
-    strategy = recommended(scorers[role].served)
-    return {"strategy": strategy, "chosen_on": splits[role].name, "strategies": STRATEGIES}
 
 
 def write_reports(
@@ -773,7 +437,7 @@ def run(
     splits = load_splits(data_args, args, model_args.cache_dir)
     labels = label_names(next(iter(splits.values())).sentences)
     model = load_model(model_args, labels, fine_tune=args.do_train)
-    fit(data_args, tokenizer, model)
+    fit_together(data_args, tokenizer, model)
     with args.main_process_first(desc="encoding"):
         for role, split in splits.items():
             encode_split(split, role, data_args, tokenizer)
@@ -792,7 +456,8 @@ def run(
     if trainer.is_world_process_zero():
         for role, scorer in scorers.items() if data_args.do_serve_check else ():
             serve_split(trainer, model_args, data_args, role, scorer)
-        record = run_record(model_args, data_args, trainer, splits, scorers, facts)
+        served = {role: scorer.served for role, scorer in scorers.items() if scorer.served}
+        record = run_record(model_args, data_args, trainer, splits, served, facts)
         record["seconds"] = round(time.perf_counter() - start, 1)
         finish(trainer, scorers, record, data_args.show_mistakes)
         if to_publish:

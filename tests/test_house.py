@@ -18,12 +18,17 @@ MAY_IMPORT = {
     "jnlpba_dataset": set(),
     "metrics": set(),
     "arguments": set(),
+    "encoder": {"arguments"},
     "report": {"metrics"},
     "served": {"metrics", "report"},
     "publish": set(),
     "model_card": {"jnlpba_dataset", "report"},
     "push_dataset": {"jnlpba_dataset", "model_card", "publish"},
-    "run_ner": {"arguments", "jnlpba_dataset", "metrics", "model_card", "publish", "report", "served"},
+    "record": {"arguments", "encoder", "jnlpba_dataset", "report", "served"},
+    "run_ner": {
+        *("arguments", "encoder", "jnlpba_dataset", "metrics", "model_card", "publish", "record", "report"),
+        "served",
+    },
 }
 README = (REPO / "README.md").read_text()
 

@@ -396,6 +396,21 @@ def test_byte_level_bpe_gets_its_prefix_space(tiny_roberta, sample_flags, tmp_pa
     assert predicted_words(tmp_path / "model", "test") == corpus_words("test", cache_dir)
 
 
+def test_the_length_of_a_window_is_what_the_model_has_positions_for(tiny_bert, tiny_roberta, tmp_path):
+    """Positions of RoBERTa's kind count from after the padding's: 130 of them take 128 subtokens."""
+    for folder, longest in ((tiny_bert, 256), (tiny_roberta, 128)):
+        words = ["--model_name_or_path", str(folder), "--do_eval", "--output_dir", str(tmp_path / "out")]
+        model_args, data_args, _ = parse_arguments(words)
+        tokenizer = run_ner.load_tokenizer(model_args)
+        tokenizer.model_max_length = 10**30  # as of a model without a tokenizer configuration
+        model = run_ner.load_model(model_args, LABELS, fine_tune=True)
+        run_ner.fit_together(data_args, tokenizer, model)
+        assert data_args.max_seq_length == tokenizer.model_max_length == longest
+        model(input_ids=torch.full((1, longest), 5))
+        tokenizer.save_pretrained(tmp_path / folder.name)
+        assert AutoTokenizer.from_pretrained(tmp_path / folder.name).model_max_length == longest
+
+
 def test_a_vocabulary_without_configuration_can_stay_cased(tiny_bert, tmp_path):
     folder = tmp_path / "cased"
     folder.mkdir()
