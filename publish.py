@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
@@ -56,23 +56,36 @@ def publish_folder(
     private: bool | None = None,
     revision: str | None = None,
     exclude: Sequence[str] = (),
+    replaces: Sequence[str] = (),
 ) -> str:
     """Put a folder into a model repository (made if there is none) in one commit; returns the commit's URL.
 
     `upload_folder` would make several commits of a slow upload, and a reader could meet half a model.
 
+    Args:
+        exclude: patterns of files that stay at home.
+        replaces: files that are removed from the repository if the folder has none of that name: an earlier
+            model's reports have no place beside this one.
+
     Raises:
-        PublishError: with the `hf upload` command that does the same later.
+        PublishError: with the `hf upload` command that uploads the same later.
     """
-    patterns = [*LEFT_AT_HOME, *exclude]
-    with hub_errors(f"{folder} is whole; to try again: {retry_command(folder, repo_id, revision, exclude)}"):
+    retry = retry_command(folder, repo_id, private, revision, exclude)
+    with hub_errors(f"{folder} is whole; to try again: {retry}"):
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.model_info(repo_id).private:  # which create_repo passes over
+            raise PublishError(
+                f"{repo_id} is there already and public, where --hub_private_repo asks for a private one; make "
+                f"it private or choose another --hub_model_id. Nothing went up, {folder} is whole"
+            )
         if revision:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
+        names = list(filter_repo_objects(files_below(folder), ignore_patterns=[*LEFT_AT_HOME, *exclude]))
+        stale = {*api.list_repo_files(repo_id, revision=revision)}.intersection(replaces).difference(names)
         operations = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=Path(folder, name))
-            for name in filter_repo_objects(files_below(folder), ignore_patterns=patterns)
+            *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=Path(folder, name)) for name in names),
+            *(CommitOperationDelete(path_in_repo=name) for name in sorted(stale)),
         ]
         return api.create_commit(repo_id, operations, commit_message=message, revision=revision).commit_url
 
@@ -83,8 +96,11 @@ def files_below(folder: str | Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
-def retry_command(folder: str | Path, repo_id: str, revision: str | None, exclude: Sequence[str]) -> str:
+def retry_command(
+    folder: str | Path, repo_id: str, private: bool | None, revision: str | None, exclude: Sequence[str]
+) -> str:
     words = ["hf", "upload", repo_id, str(folder), "."]
+    words += ["--private"] if private else []
     words += ["--revision", revision] if revision else []
     for pattern in exclude:
         words += ["--exclude", pattern]

@@ -420,6 +420,7 @@ def publish(args: RecipeArguments, record: dict) -> None:
         private=args.hub_private_repo,
         revision=args.hub_revision,
         exclude=exclude,
+        replaces=RESULT_FILES,
     )
     kept = f" (left here, since they hold the corpus's text: {', '.join(exclude)})" if exclude else ""
     print(f"Published: {url}{kept}")

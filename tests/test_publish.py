@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO, run_program
-from hub_server import CUT, READER, USER, WRITER, HubServer
+from hub_server import CUT, READER, USER, WRITER, HubServer, Repo
 from huggingface_hub import ModelCard
 
 from jnlpba_dataset import load_jnlpba
@@ -163,7 +163,7 @@ PUBLISH = """
 import sys
 from publish import PublishError, publish_folder
 try:
-    publish_folder(sys.argv[1], "ada/m", message="m")
+    publish_folder(sys.argv[1], "ada/m", message="m", private=True, replaces=["old.txt"])
 except PublishError as error:
     sys.exit(str(error))
 """
@@ -184,9 +184,23 @@ def test_a_hub_that_refuses_after_the_training(fault, expected, hub, tmp_path, t
     result = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True)
     assert result.returncode == 1 and expected in result.stderr and "Traceback" not in result.stderr
     assert printed_command(result.stderr)[:3] == ["hf", "upload", f"{USER}/m"]
+    assert "--private" in printed_command(result.stderr), "to try again must not make it public"
     hub.faults.clear()
+    repo = hub.repos.setdefault(("models", f"{USER}/m"), Repo(private=True))
+    repo.commit("main", {"old.txt": b"another model's report", "mine.txt": b"added by hand"}, "earlier")
     assert subprocess.run(words, cwd=REPO, env=environment).returncode == 0
-    assert hub.files(f"{USER}/m") == on_disk(trained)
+    assert hub.files(f"{USER}/m") == {**on_disk(trained), "mine.txt": b"added by hand"}
+
+
+def test_what_is_to_be_private_does_not_go_into_a_public_repository(hub, tmp_path, trained):
+    public = hub.repos["models", f"{USER}/m"] = Repo()
+    public.commit("main", {}, "initial commit")
+    words = [sys.executable, "-c", PUBLISH, str(trained)]
+    result = subprocess.run(
+        words, cwd=REPO, env=hub.environment(tmp_path, WRITER), capture_output=True, text=True
+    )
+    assert result.returncode == 1 and "ada/m is there already and public" in result.stderr
+    assert hub.files(f"{USER}/m") == {}
 
 
 def test_the_text_of_another_corpus_stays_at_home(sample_flags, hub, tmp_path):
