@@ -76,8 +76,8 @@ def publish_folder(
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:  # which create_repo passes over
             raise PublishError(
-                f"{repo_id} is there already and public, where --hub_private_repo asks for a private one; make "
-                f"it private or choose another --hub_model_id. Nothing went up, {folder} is whole"
+                f"{repo_id} is there already and public, where --hub_private_repo asks for a private one; "
+                f"make it private or choose another --hub_model_id. Nothing went up, {folder} is whole"
             )
         if revision:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
