@@ -116,7 +116,7 @@ def eval_results(run: Mapping, role: str, scores: Mapping[str, float]) -> list[E
         for form in SERVED_FORMS:
             values[f"F1 (pipeline, {strategy}, {form})"] = ("f1", scores[f"served_{form}_{strategy}_f1"])
     split = run["splits"][role]
-    arguments = {"sentences": split["sentences"], "fingerprint": split["fingerprint"]}
+    arguments = {"sentences": sentences_used(split), "fingerprint": split["fingerprint"]}
     if run["protocol"]:
         arguments["protocol"] = run["protocol"]
     return [
@@ -245,8 +245,15 @@ def training_rows(run: Mapping) -> list[list[str]]:
     return [[markdown(str(name)), markdown(str(value))] for name, value in rows.items()]
 
 
+def sentences_used(split: Mapping) -> str:
+    """The number of sentences, and of how many if the run was told to take the first ones only."""
+    used, total = split["sentences"], split.get("total", split["sentences"])
+    return f"{used:,}" if used == total else f"{used:,} of {total:,}"
+
+
 def count_row(split: Mapping) -> list[str]:
-    counts = [f"{split[key]:,}" for key in ("documents", "sentences", "words", "entities")]
+    documents, words, entities = (f"{split[key]:,}" for key in ("documents", "words", "entities"))
+    counts = [documents, sentences_used(split), words, entities]
     return [split["name"], *counts, code(split["fingerprint"]), code(split["sha256"])]
 
 

@@ -45,6 +45,7 @@ class CorpusPart(Protocol):
 
     name: str
     sentences: datasets.Dataset
+    total: int
     windows: datasets.Dataset
 
 
@@ -154,6 +155,7 @@ def split_records(data_args: DataArguments, splits: Mapping[str, CorpusPart]) ->
         role: {
             "name": split.name,
             **split_counts(split.sentences),
+            "total": split.total,
             "windows": len(split.windows),
             "sha256": " + ".join(sha256[part] for part in split.name.split("+")),
         }

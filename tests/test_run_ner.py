@@ -759,4 +759,4 @@ def test_a_custom_corpus_is_not_called_jnlpba(sample_flags, tmp_path):
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert {result.dataset_type for result in card.data.eval_results} == {"custom"}
     test = [result for result in card.data.eval_results if result.dataset_split == "test"]
-    assert test[0].dataset_args["sentences"].startswith("7 of 40")
+    assert test[0].dataset_args["sentences"] == "7 of 40" and "| 7 of 40 |" in card.text
