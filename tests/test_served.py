@@ -9,9 +9,9 @@ import pytest
 from conftest import run_program
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import pipeline
+from transformers import AutoTokenizer, pipeline
 
-from jnlpba_dataset import load_jnlpba
+from jnlpba_dataset import encode, load_jnlpba
 from metrics import entities, read_predictions
 from report import SERVED_FORMS
 from served import (
@@ -54,6 +54,14 @@ def test_gold_spans_of_abstracts_are_those_of_their_sentences(trained, cache_dir
             for words, tags in zip(evaluation.words, evaluation.gold, strict=True)
             for kind, a, b in entities(tags)
         )
+
+
+def test_text_as_printed_gives_the_saved_tokenizer_the_subtokens_of_the_training(trained, cache_dir):
+    sentences = load_jnlpba(name="sample", cache_dir=cache_dir)["train"]
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    for words, tags in zip(sentences["tokens"], sentences["ner_tags"], strict=True):
+        row = encode({"tokens": [words], "ner_tags": [tags]}, [0], tokenizer=tokenizer, max_seq_length=256)
+        assert tokenizer(write_out(words)[0], truncation=True)["input_ids"] == row["input_ids"][0]
 
 
 def test_an_answer_that_is_the_gold_scores_1_and_one_character_off_is_wrong(trained, cache_dir):
