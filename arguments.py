@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -280,6 +281,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     if unknown:
         flags = [name for action in parser._actions for name in action.option_strings]
         hint = suggestion(unknown[0].split("=")[0], flags)
+        unknown = [re.sub(r"hf_\w+", "***", word) for word in unknown]  # --hub_tokn hf_... is a secret too
         raise UsageError(
             f"found {shlex.join(unknown)}; expected flags that --help lists, after one CONFIG.yaml{hint}"
         )
@@ -346,7 +348,7 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
     if args.push_to_hub and not args.do_train:
         problems.append(
             "--push_to_hub: found without --do_train; expected both. The folder of a finished run goes up by "
-            "'hf upload USER/NAME FOLDER'"
+            "'python publish.py FOLDER --hub_model_id USER/NAME'"
         )
     if data_args.do_serve_check and not (args.do_eval or args.do_predict):
         problems.append("--do_serve_check: expected --do_eval, --do_predict or both, whose splits it serves")

@@ -91,6 +91,8 @@ def load_tokenizer(model_args: ModelArguments) -> PreTrainedTokenizerBase:
             f"--model_name_or_path: '{model_args.model_name_or_path}' has no vocabulary; expected "
             "tokenizer files"
         )
+    for trace in ("is_local", "local_files_only"):  # how it was loaded here is nothing to save
+        tokenizer.init_kwargs.pop(trace, None)
     tokenizer.padding_side = "right"  # the places of words in a window count from its left
     return tokenizer
 

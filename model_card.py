@@ -9,6 +9,7 @@ report and the corpus's citation.
 import argparse
 import html
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,6 +66,8 @@ def write_model_card(folder: str | Path) -> None:
         CardError: run.json is missing or is not what run_ner.py writes.
     """
     folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise CardError(f"{folder}: found no model (config.json); expected the folder of a finished training")
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         scores = {
@@ -75,7 +78,7 @@ def write_model_card(folder: str | Path) -> None:
         card = ModelCard.from_template(
             card_data(run, scores), template_path=str(TEMPLATE), **card_text(run, scores)
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         kind = type(error).__name__
         raise CardError(f"{folder}: no card can be made ({kind}: {error}); expected a finished run") from None
     write_text(folder / "README.md", str(card))
@@ -150,7 +153,9 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         ),
         "headline": [headline(run, role, values) for role, values in scores.items()],
         "protocol": run["protocol"],
-        "repository": json.dumps(run["repository"] or run["output_dir"]),
+        "repository": json.dumps(run["repository"] or run["output_dir"], ensure_ascii=False),
+        "revision": json.dumps(run["revision"]) if run["repository"] and run["revision"] else None,
+        "published": bool(run["repository"]),
         "strategy": served["strategy"] if served else "first",
         "stride": run["stride"],
         "max_length": run["max_seq_length"],
@@ -181,12 +186,17 @@ def plural(kind: str) -> str:
 
 
 def code(text: object) -> str:
-    """Text of unknown origin as Markdown code: no markup in it works, and a table cell stays one."""
-    return f"<code>{html.escape(str(text)).replace('|', '&#124;')}</code>"
+    """Text of unknown origin as a Markdown code span, in which no markup works."""
+    line = " ".join(str(text).split())
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence, pad = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
 
 
-def markdown(text: str) -> str:
-    return html.escape(text).replace("|", "&#124;")
+def markdown(text: object) -> str:
+    """Text of unknown origin as running Markdown: what could be markup becomes a character reference."""
+    line = html.escape(" ".join(str(text).split()))
+    return re.sub(r"[\\`*\[\]{}<>#!|~]|(?<![^\W_])_|_(?![^\W_])", lambda found: f"&#{ord(found[0])};", line)
 
 
 def percent(value: float) -> str:
@@ -242,7 +252,7 @@ def score_table(run: Mapping, role: str, level: str, scores: Mapping[str, float]
 
 def training_rows(run: Mapping) -> list[list[str]]:
     rows = {**run["settings"], "precision": run["precision"], **run["training"]}
-    return [[markdown(str(name)), markdown(str(value))] for name, value in rows.items()]
+    return [[markdown(name), markdown(value)] for name, value in rows.items()]
 
 
 def sentences_used(split: Mapping) -> str:

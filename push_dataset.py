@@ -23,7 +23,7 @@ from jnlpba_dataset import (
     split_counts,
 )
 from model_card import CORPUS_NOTES, code, count_row
-from publish import PublishError, check_access, hub_errors
+from publish import PublishError, check_access, hub_errors, make_repository
 
 TEMPLATE = Path(__file__).resolve().parent / "dataset_card.md"
 LICENSES = {"jnlpba": "cc-by-3.0", "sample": "apache-2.0"}  # another's corpus: its owner says
@@ -50,9 +50,7 @@ def push_dataset(
     kind = corpus_name(data_dir, name)
     with hub_errors("The corpus may be there in part: the same command puts it right"):
         api = HfApi(token=token)
-        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        if revision:
-            api.create_branch(repo_id, repo_type="dataset", branch=revision, exist_ok=True)
+        make_repository(api, repo_id, "dataset", private, revision)
         corpus.push_to_hub(repo_id, token=token, private=private, revision=revision)
         card = api.hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=revision)
         api.upload_file(

@@ -60,9 +60,18 @@ def run_facts(
         "commit": current_commit(),
         "command": shlex.join(["run_ner.py", *without_token(argv)]),
     }
-    if "test" in f"{data_args.train_split_name}+{data_args.eval_split_name}".split("+"):
-        facts["protocol"] = "the test split trained or selected the model: its score is optimistic"
-    return facts
+    protocol = unusual_protocol(data_args)
+    return {**facts, "protocol": protocol} if protocol else facts
+
+
+def unusual_protocol(data_args: DataArguments) -> str | None:
+    """What a reader must know where a split that is scored was trained on, or test was used to select."""
+    trained, selects = (name.split("+") for name in (data_args.train_split_name, data_args.eval_split_name))
+    if "test" in (*trained, *selects):
+        return "the test split trained or selected the model: its score is optimistic"
+    if set(trained) & set(selects):
+        return "the split that selected the model was also trained on: its score is that of training data"
+    return None
 
 
 def without_token(argv: Sequence[str]) -> list[str]:
@@ -119,7 +128,8 @@ def run_record(
         **facts,
         "name": Path(args.output_dir).resolve().name,
         "output_dir": args.output_dir,
-        "repository": args.hub_model_id,
+        "repository": args.hub_model_id if "/" in (args.hub_model_id or "") else None,
+        "revision": args.hub_revision,
         "license": model_args.model_license,
         "base_model": None if base.startswith(PACKAGE_SCHEME) or Path(base).exists() else base,
         "corpus": corpus_name(data_args.data_dir, data_args.dataset_config_name),

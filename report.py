@@ -14,6 +14,12 @@ from metrics import AVERAGES, Evaluation, format_predictions
 
 SERVED_FORMS = ("sentences", "abstracts")
 REPORT_FILES = {"validation": "classification_report.txt", "test": "classification_report_test.txt"}
+RESULT_FILES = (
+    *("run.json", "all_results.json", "train_results.json", "eval_results.json", "test_results.json"),
+    *("classification_report.txt", "classification_report_test.txt", "trainer_state.json"),
+    *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
+)
+VALIDATION_FILES = ("classification_report.txt", "predictions_validation.tsv", "mistakes_validation.txt")
 OTHER_READINGS = {
     "span_strict": "strict IOB2 (an entity begins with B-)",
     "left_boundary": "left boundary and type",

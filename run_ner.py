@@ -54,6 +54,8 @@ from model_card import write_model_card
 from publish import CORPUS_TEXT, PublishError, check_access, publish_folder
 from record import run_facts, run_record
 from report import (
+    RESULT_FILES,
+    VALIDATION_FILES,
     ReportCallback,
     kept_history,
     render_mistakes,
@@ -62,14 +64,9 @@ from report import (
     write_split,
     write_text,
 )
-from served import serve_check
+from served import ServeError, serve_check
 
 PREFIXES = {"validation": "eval", "test": "test"}  # as Trainer names its result files
-RESULT_FILES = (
-    *("run.json", "all_results.json", "train_results.json", "eval_results.json", "test_results.json"),
-    *("classification_report.txt", "classification_report_test.txt", "trainer_state.json"),
-    *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
-)
 
 
 @dataclasses.dataclass
@@ -316,10 +313,15 @@ def train(trainer: Trainer, args: RecipeArguments, scorers: dict[str, SplitScore
         scorer.facts |= training_facts(args, kept) if kept else {}
 
 
-def clear_results(output_dir: str, do_train: bool) -> None:
-    """Remove what an earlier run wrote: a folder tells of one run, never of two models' scores."""
-    for name in (*RESULT_FILES, *(["README.md"] if do_train else [])):
-        Path(output_dir, name).unlink(missing_ok=True)
+def clear_results(args: RecipeArguments) -> None:
+    """Remove what an earlier run wrote: a folder tells of one run, never of two models' scores.
+
+    A run that is resumed keeps the files of its best epoch so far.
+    """
+    kept = VALIDATION_FILES if args.resume_from_checkpoint else ()
+    for name in (*RESULT_FILES, *(["README.md"] if args.do_train else [])):
+        if name not in kept:
+            Path(args.output_dir, name).unlink(missing_ok=True)
 
 
 def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScorer) -> None:
@@ -342,7 +344,11 @@ def serve_split(
     args = trainer.args
     place = {"model": args.output_dir}
     if not args.do_train:
-        place = {"model": resolve_model(model_args.model_name_or_path), "revision": model_args.model_revision}
+        place = {
+            "model": resolve_model(model_args.model_name_or_path),
+            "revision": model_args.model_revision,
+            "model_kwargs": {"cache_dir": model_args.cache_dir},
+        }
     scorer.served = serve_check(
         **place,
         evaluation=scorer.evaluation,
@@ -410,19 +416,19 @@ def prepare_publishing(args: RecipeArguments) -> bool:
 
 
 def publish(args: RecipeArguments, record: dict) -> None:
-    """Push the finished folder; text of a corpus that is not public stays at home."""
-    exclude = CORPUS_TEXT if record["corpus"] == "custom" else ()
+    """Push the finished folder, and say what of it stays at home."""
     url = publish_folder(
         args.output_dir,
         record["repository"],
-        message=f"{record['name']}: trained by {record['command']} at {record['commit']}",
         token=args.hub_token,
         private=args.hub_private_repo,
         revision=args.hub_revision,
-        exclude=exclude,
-        replaces=RESULT_FILES,
     )
-    kept = f" (left here, since they hold the corpus's text: {', '.join(exclude)})" if exclude else ""
+    kept = (
+        f" (left here, since they hold the corpus's text: {', '.join(CORPUS_TEXT)})"
+        if record["corpus"] == "custom"
+        else ""
+    )
     print(f"Published: {url}{kept}")
 
 
@@ -446,8 +452,7 @@ def run(
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
     if trainer.is_world_process_zero():
         print(*filter(None, [f"Precision: {args.precision_reason}", one_process_note(args)]), sep="\n")
-        if not args.resume_from_checkpoint:
-            clear_results(args.output_dir, args.do_train)
+        clear_results(args)
     if args.do_train:
         train(trainer, args, scorers)
     wanted = {"validation": args.do_eval, "test": args.do_predict}
@@ -470,7 +475,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         run(*parse_arguments(argv), argv)
-    except (UsageError, CorpusError, AlignmentError) as error:
+    except (UsageError, CorpusError, AlignmentError, ServeError) as error:
         return report_error(str(error), 2)
     except PublishError as error:
         return report_error(f"--push_to_hub: {error}", 1)

@@ -9,6 +9,7 @@ ranges are half-open and count characters. Imports metrics and report.
 
 import itertools
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,10 @@ CLOSING = re.compile(r"[,.;:?!%)\]']+|'s|-[A-Za-z].*|/[A-Za-z].*")
 OPENING = re.compile(r"[(\[]+")
 
 Span = tuple[str, int, int]  # (type, first character, one past the last)
+
+
+class ServeError(ValueError):
+    """A model that the pipeline can't serve; says what it lacks."""
 
 
 class Text(NamedTuple):
@@ -67,12 +72,15 @@ def serve_check(
         model: a folder or Hub id.
         evaluation: words and gold tags, by sentence.
         document_ids: the abstract of each sentence; those of one abstract follow each other.
-        options: further arguments of `pipeline`: revision, device, token.
+        options: further arguments of `pipeline`: revision, device, model_kwargs.
 
     Returns:
         stride, max_length (subtokens), and for `sentences` and `abstracts`: texts, too_long (texts of more
         subtokens than the model takes at once), and a row a strategy: precision, recall, f1, support,
         predicted, correct.
+
+    Raises:
+        ServeError: the tokenizer does not say how much text the model takes.
     """
     ner = pipeline(
         "ner",
@@ -82,6 +90,11 @@ def serve_check(
         aggregation_strategy="simple",
         **options,
     )
+    if ner.tokenizer.model_max_length > sys.maxsize:
+        raise ServeError(
+            f"'{model}' has a tokenizer without model_max_length, so the pipeline can't cut long text; "
+            "expected one in tokenizer_config.json (run_ner.py --do_train saves it)"
+        )
     stride = serving_stride(ner.tokenizer.model_max_length)
     result: dict = {"stride": stride, "max_length": ner.tokenizer.model_max_length}
     for form in SERVED_FORMS:
@@ -180,5 +193,9 @@ def write_out(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
 
 
 def recommended(served: Mapping[str, Mapping]) -> str:
-    """The strategy with the best mean F1 over sentences and abstracts; the earlier in STRATEGIES if equal."""
-    return max(STRATEGIES, key=lambda strategy: sum(served[form][strategy]["f1"] for form in SERVED_FORMS))
+    """The strategy with the best mean F1 over sentences and abstracts; the earlier in STRATEGIES if equal.
+
+    Never `none`, which answers tokens and takes no stride.
+    """
+    grouping = [strategy for strategy in STRATEGIES if strategy != "none"]
+    return max(grouping, key=lambda strategy: sum(served[form][strategy]["f1"] for form in SERVED_FORMS))

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "encoder": {"arguments"},
     "report": {"metrics"},
     "served": {"metrics", "report"},
-    "publish": set(),
+    "publish": {"model_card", "report"},
     "model_card": {"jnlpba_dataset", "report"},
     "push_dataset": {"jnlpba_dataset", "model_card", "publish"},
     "record": {"arguments", "encoder", "jnlpba_dataset", "report", "served"},

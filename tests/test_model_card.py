@@ -12,6 +12,7 @@ import sys
 import pytest
 from conftest import REPO
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 import model_card
 from jnlpba_dataset import LABELS
@@ -31,7 +32,7 @@ def card(trained) -> ModelCard:
 def rows_of(text: str, title: str) -> dict[str, list[str]]:
     """The first Markdown table after a title: first cell -> the others."""
     table = text.split(title)[1].strip().split("\n\n")[0].splitlines()[2:]
-    cells = [[re.sub("<.*?>", "", cell).strip() for cell in line.strip("| ").split("|")] for line in table]
+    cells = [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in table]
     return {row[0]: row[1:] for row in cells}
 
 
@@ -78,9 +79,7 @@ def test_every_row_of_the_tables_is_a_row_of_the_files(trained, card):
     for form in SERVED_FORMS:
         for strategy in STRATEGIES:
             gap = 100 * (results[f"test_served_{form}_{strategy}_f1"] - results["test_f1"])
-            row = " | ".join(
-                [form, f"<code>{strategy}</code>", *percents(f"served_{form}_{strategy}"), f"{gap:+.2f}"]
-            )
+            row = " | ".join([form, f"`{strategy}`", *percents(f"served_{form}_{strategy}"), f"{gap:+.2f}"])
             assert f"| {row} |" in served
     assert f"`{read_json(trained, 'run.json')['served']['strategy']}` was best on validation" in card.text
 
@@ -92,7 +91,7 @@ def test_settings_corpus_and_origin_are_told(trained, card):
     for text in (run["commit"], run["splits"]["test"]["sha256"], run["versions"]["torch"], "seed: 1"):
         assert text in card.text
     assert "protein, " not in card.text.split("Labels, in the order")[0].split("## Training")[1]
-    assert ", ".join(f"<code>{label}</code>" for label in LABELS) in card.text
+    assert ", ".join(f"`{label}`" for label in LABELS) in card.text
 
 
 def test_the_code_on_the_card_runs(trained, card, tmp_path):
@@ -103,7 +102,7 @@ def test_the_code_on_the_card_runs(trained, card, tmp_path):
 
 
 def copy_of(trained, tmp_path, **changes):
-    for name in ("run.json", "test_results.json", "eval_results.json"):
+    for name in ("run.json", "test_results.json", "eval_results.json", "config.json"):
         shutil.copy(trained / name, tmp_path / name)
     run = {**read_json(tmp_path, "run.json"), **changes}
     (tmp_path / "run.json").write_text(json.dumps(run))
@@ -115,15 +114,36 @@ def test_a_card_is_made_again_from_the_files_alone(trained, tmp_path):
     assert (tmp_path / "README.md").read_bytes() == (trained / "README.md").read_bytes()
 
 
-def test_foreign_text_stays_text(trained, tmp_path):
-    evil = "<script>alert(1)</script> | x `y`"
-    folder = copy_of(trained, tmp_path, name=evil, model=evil, command=evil, device=evil)
+EVIL = [
+    "<script>alert(1)</script> | x `y` ``z``",
+    "[x](http://evil.example) ![t](http://evil.example/p.png) *b* __c__ <http://evil.example>",
+    "a\n\n# heading\n\n- item\n```\nfence",
+]
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_foreign_text_stays_text(evil, trained, tmp_path):
+    """Rendered by a real Markdown library: no tag, link, picture or heading comes of a name or a command."""
+    plain = "harmless"
+    pages = []
+    for text in (evil, plain):
+        folder = tmp_path / str(len(pages))
+        folder.mkdir()
+        changes = dict.fromkeys(("name", "model", "command", "device", "precision", "commit"), text)
+        assert model_card.main([str(copy_of(trained, folder, **changes))]) == 0
+        page = (
+            MarkdownIt("commonmark", {"html": True})
+            .enable("table")
+            .render(ModelCard.load(folder / "README.md").text)
+        )
+        pages.append(re.sub(r">[^<]*<", "><", page))  # the tags alone
+    assert pages[0] == pages[1]
+
+
+def test_a_name_beyond_the_basic_plane_stays_itself(trained, tmp_path):
+    folder = copy_of(trained, tmp_path, output_dir="outputs/\U0001f600")
     assert model_card.main([str(folder)]) == 0
-    text = ModelCard.load(folder / "README.md").text
-    assert "<script>" not in text and "&lt;script&gt;" in text
-    assert not [
-        line for line in text.splitlines() if line.startswith("|") and "alert" in line and "| x" in line
-    ]
+    assert 'model="outputs/\U0001f600"' in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_is_cited_depends_on_what_was_used(trained, tmp_path):
@@ -144,8 +164,9 @@ def test_an_optimistic_protocol_is_said_on_the_card(trained, tmp_path):
     assert all("protocol" in result.dataset_args for result in card.data.eval_results)
 
 
-@pytest.mark.parametrize("content", [None, "{}", "not JSON"])
+@pytest.mark.parametrize("content", [None, "{}", "not JSON", "[]", "null", '{"served": 1}'])
 def test_a_folder_that_is_no_run_is_refused(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     assert model_card.main([str(tmp_path)]) == 2

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from conftest import REPO, run_program
 from hub_server import CUT, READER, USER, WRITER, HubServer, Repo
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 
 from jnlpba_dataset import load_jnlpba
-from publish import LEFT_AT_HOME
+from publish import PublishError, check_access, publish_folder, published_files
+from push_dataset import main as push_dataset_main
+from push_dataset import push_dataset
 
 ASK = """
 import json, sys
@@ -32,6 +34,15 @@ print(json.dumps([[e["entity_group"], e["start"], e["end"], round(float(e["score
 def hub():
     with HubServer() as server:
         yield server
+
+
+@pytest.fixture
+def hub_here(hub, monkeypatch):
+    """The Hub of this very process, for what needs no process of its own."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    return hub
 
 
 def ask(model: str | Path, environment: dict, revision: str = "main") -> subprocess.CompletedProcess:
@@ -51,13 +62,14 @@ def on_disk(folder: Path) -> dict[str, bytes]:
 
 def printed_command(text: str) -> list[str]:
     """The command that an error tells to run."""
-    return shlex.split(next(line for line in text.splitlines() if "hf upload" in line).split("again: ")[1])
+    return shlex.split(re.search(r"to try again.*: (python publish.py .*)", text)[1])
 
 
-def run_hf(words: list[str], environment: dict) -> subprocess.CompletedProcess:
-    assert words[0] == "hf"
-    command = [sys.executable, "-m", "huggingface_hub.cli.hf", *words[1:]]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+def run_python(words: list[str], environment: dict) -> subprocess.CompletedProcess:
+    """A printed `python ...` command, from the repository."""
+    assert words[0] == "python"
+    command = [sys.executable, *words[1:]]
+    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def test_train_push_and_the_same_answers_from_the_hub(sample_flags, hub, tmp_path):
@@ -107,31 +119,35 @@ def test_a_private_repository_and_a_revision(sample_flags, hub, tmp_path):
     assert hub.files("lab/secret") == {}
     assert hub.files("lab/secret", "v1") == on_disk(folder)
     assert json.loads((folder / "run.json").read_text())["repository"] == "lab/secret"
+    assert 'model="lab/secret", revision="v1"' in (folder / "README.md").read_text()
 
     assert ask("lab/secret", hub.environment(tmp_path / "anonymous"), "v1").returncode != 0
     pulled = ask("lab/secret", hub.environment(tmp_path / "reader", READER), "v1")
     assert json.loads(pulled.stdout) == json.loads(ask(folder, environment).stdout)
 
 
+def test_a_token_that_the_hub_refuses_is_said_before_the_training(sample_flags, hub, tmp_path):
+    result = push(sample_flags, tmp_path / "out", hub.environment(tmp_path / "home", "hf_revoked"))
+    assert result.returncode == 1
+    assert result.stderr.count("run_ner.py: error: --push_to_hub: the Hub refused the token (401") == 1
+    assert "Traceback" not in result.stderr and "hf_revoked" not in result.stderr
+    assert not (tmp_path / "out").exists() and not hub.repos
+
+
 @pytest.mark.parametrize(
-    ("token", "words", "expected"),
+    ("token", "name", "expected"),
     [
-        ("hf_revoked", [], "refused the token (401)"),
-        (READER, [], "may only read"),
-        (None, [], "HF_TOKEN"),
-        (WRITER, ["--hub_model_id", "a b/c"], "--hub_model_id: found 'a b/c'"),
-        (WRITER, ["--hub_model_id", "x/y/z"], "--hub_model_id: found 'x/y/z'"),
+        (READER, None, "may only read"),
+        (None, None, "HF_TOKEN"),
+        (WRITER, "a b/c", "the repository's name: found 'a b/c'"),
+        (WRITER, "x/y/z", "the repository's name: found 'x/y/z'"),
     ],
 )
-def test_what_the_hub_will_refuse_is_said_before_the_training(
-    token, words, expected, sample_flags, hub, tmp_path
-):
-    folder = tmp_path / "out"
-    result = push(sample_flags, folder, hub.environment(tmp_path / "home", token), *words)
-    assert result.returncode == 1
-    assert result.stderr.count("run_ner.py: error: --push_to_hub: ") == 1 and expected in result.stderr
-    assert "Traceback" not in result.stderr and (token or "hf_") not in result.stderr
-    assert not folder.exists() and not hub.repos
+def test_what_the_hub_will_refuse_is_said_before_any_work(token, name, expected, hub_here, tmp_path):
+    with pytest.raises(PublishError, match=re.escape(expected)) as error:
+        check_access(name, tmp_path, token)
+    assert WRITER not in str(error.value) and READER not in str(error.value)
+    assert check_access(None, tmp_path / "m", WRITER) == f"{USER}/m"
 
 
 def test_no_hub_at_all_is_said_before_the_training(sample_flags, hub, tmp_path):
@@ -154,57 +170,57 @@ def test_a_connection_cut_in_mid_upload_leaves_the_model_safe_and_says_how_to_go
     assert hub.files(f"{USER}/m") == {}, "a reader never meets half a model"
 
     hub.faults.clear()
-    again = run_hf(printed_command(result.stderr), environment)
+    again = run_python(printed_command(result.stderr), environment)
     assert again.returncode == 0, again.stderr
     assert hub.files(f"{USER}/m") == on_disk(folder)
 
 
-PUBLISH = """
-import sys
-from publish import PublishError, publish_folder
-try:
-    publish_folder(sys.argv[1], "ada/m", message="m", private=True, replaces=["old.txt"])
-except PublishError as error:
-    sys.exit(str(error))
-"""
+@pytest.fixture
+def finished(trained, tmp_path) -> Path:
+    """A copy of a finished run's folder."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name, content in on_disk(trained).items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        ({("POST", "/api/repos/create"): 403}, "refused the token (403)"),
-        ({("POST", "/api/validate-yaml"): 401}, "refused the token (401)"),
-        ({("POST", f"/api/models/{USER}/m/commit"): 500}, "the Hub could not be used"),
+        ({("POST", "/api/repos/create"): 403}, "refused the token (403"),
+        ({("POST", "/api/validate-yaml"): 401}, "refused the token (401"),
+        ({("POST", f"/api/models/{USER}/m/commit"): 409}, "the Hub could not be used"),
     ],
 )
-def test_a_hub_that_refuses_after_the_training(fault, expected, hub, tmp_path, trained):
-    hub.faults.update(fault)
-    words = [sys.executable, "-c", PUBLISH, str(trained)]
-    environment = hub.environment(tmp_path, WRITER)
-    result = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True)
-    assert result.returncode == 1 and expected in result.stderr and "Traceback" not in result.stderr
-    assert printed_command(result.stderr)[:3] == ["hf", "upload", f"{USER}/m"]
-    assert "--private" in printed_command(result.stderr), "to try again must not make it public"
-    hub.faults.clear()
-    repo = hub.repos.setdefault(("models", f"{USER}/m"), Repo(private=True))
-    repo.commit("main", {"old.txt": b"another model's report", "mine.txt": b"added by hand"}, "earlier")
-    assert subprocess.run(words, cwd=REPO, env=environment).returncode == 0
-    assert hub.files(f"{USER}/m") == {**on_disk(trained), "mine.txt": b"added by hand"}
+def test_a_hub_that_refuses_after_the_training(fault, expected, hub_here, finished):
+    repo_id, options = f"{USER}/m", {"token": WRITER, "private": True}
+    hub_here.faults.update(fault)
+    with pytest.raises(PublishError, match=re.escape(expected)) as error:
+        publish_folder(finished, repo_id, **options)
+    command = printed_command(str(error.value))
+    assert command == [*command[:2], str(finished), "--hub_model_id", repo_id, "--hub_private_repo"]
+    hub_here.faults.clear()
+    repo = hub_here.repos.setdefault(("models", repo_id), Repo(private=True))
+    repo.commit("main", {"train_results.json": b"{}", "mine.txt": b"added by hand"}, "earlier")
+    (finished / "train_results.json").unlink()
+    publish_folder(finished, repo_id, **options)
+    assert hub_here.files(repo_id) == {**on_disk(finished), "mine.txt": b"added by hand"}
 
 
-def test_what_is_to_be_private_does_not_go_into_a_public_repository(hub, tmp_path, trained):
-    public = hub.repos["models", f"{USER}/m"] = Repo()
-    public.commit("main", {}, "initial commit")
-    words = [sys.executable, "-c", PUBLISH, str(trained)]
-    result = subprocess.run(
-        words, cwd=REPO, env=hub.environment(tmp_path, WRITER), capture_output=True, text=True
-    )
-    assert result.returncode == 1 and "ada/m is there already and public" in result.stderr
-    assert hub.files(f"{USER}/m") == {}
+def test_what_is_to_be_private_does_not_go_into_a_public_repository(hub_here, finished):
+    for kind in ("models", "datasets"):
+        public = hub_here.repos[kind, f"{USER}/m"] = Repo()
+        public.commit("main", {}, "initial commit")
+    with pytest.raises(PublishError, match="ada/m is there already and public"):
+        publish_folder(finished, f"{USER}/m", token=WRITER, private=True)
+    with pytest.raises(PublishError, match="ada/m is there already and public"):
+        push_dataset(f"{USER}/m", REPO / "jnlpba_dataset" / "sample", token=WRITER, private=True)
+    assert hub_here.files(f"{USER}/m") == hub_here.files(f"{USER}/m", kind="datasets") == {}
 
 
 def test_the_text_of_another_corpus_stays_at_home(sample_flags, hub, tmp_path):
-    data = tmp_path / "hospital"
+    data = tmp_path / "out"  # even where corpus and output share a folder
     data.mkdir()
     for path in (REPO / "jnlpba_dataset" / "sample").glob("*.tsv"):
         (data / path.name).write_bytes(path.read_bytes())
@@ -213,7 +229,7 @@ def test_the_text_of_another_corpus_stays_at_home(sample_flags, hub, tmp_path):
     assert result.returncode == 0, result.stderr
     pushed = set(hub.files(f"{USER}/m"))
     assert {"model.safetensors", "README.md", "classification_report_test.txt"} <= pushed
-    assert not [name for name in pushed if name.startswith(("predictions_", "mistakes_"))]
+    assert not [name for name in pushed if name.startswith(("predictions_", "mistakes_", "train.", "test."))]
     assert (tmp_path / "out" / "predictions_test.tsv").is_file() and "left here" in result.stdout
 
 
@@ -243,7 +259,7 @@ def test_readmes_section_use_the_model_word_for_word(quickstart, hub, tmp_path):
     """Its Python in one process, its commands from a folder that looks like the repository after a run."""
     section = (REPO / "README.md").read_text().split("## Use the model\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
-    for path in (quickstart / "outputs", REPO / "run_ner.py"):
+    for path in (quickstart / "outputs", REPO / "run_ner.py", REPO / "publish.py"):
         (tmp_path / path.name).symlink_to(path)
     environment = hub.environment(tmp_path / "home", WRITER)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
@@ -264,9 +280,33 @@ def test_readmes_section_use_the_model_word_for_word(quickstart, hub, tmp_path):
     assert "recommended" in report
 
 
-def test_state_and_pickles_are_never_part_of_a_push(trained):
-    assert not [path.name for path in trained.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
-    assert {"*.bin", "*.pt", "*.pkl", "checkpoint-*"} <= set(LEFT_AT_HOME)
+@pytest.mark.parametrize("corpus", ["sample", "custom"])
+def test_only_what_the_recipe_writes_goes_up(corpus, trained, tmp_path):
+    for name in ("training_args.bin", "optimizer.pt", "a.pkl", "train.tsv", "notes.txt", ".env", "x.part"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "model.safetensors").write_text("")
+    for name in on_disk(trained):
+        (tmp_path / name).write_text("")
+    text = {name for name in on_disk(trained) if name.startswith(("predictions_", "mistakes_"))}
+    expected = set(on_disk(trained)) - (text if corpus == "custom" else set())
+    assert set(published_files(tmp_path, corpus)) == expected and len(text) == 4
+
+
+def test_a_finished_run_goes_later_and_its_card_then_names_the_repository(hub, tmp_path, trained):
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    for name, content in on_disk(trained).items():
+        (folder / name).write_bytes(content)
+    environment = hub.environment(tmp_path / "home", WRITER)
+    result = run_python(["python", "publish.py", str(folder), "--hub_model_id", "later"], environment)
+    assert result.returncode == 0, result.stderr
+    assert hub.files(f"{USER}/later") == on_disk(folder)
+    assert f'pipeline("ner", model="{USER}/later", aggregation' in (folder / "README.md").read_text()
+    for bad, expected in ((tmp_path / "nowhere", "run.json"), (REPO / "configs", "run.json")):
+        refused = run_python(["python", "publish.py", str(bad)], environment)
+        assert refused.returncode == 1 and expected in refused.stderr and "Traceback" not in refused.stderr
+        assert not bad.exists() or not (bad / "README.md").exists()
 
 
 LOAD = """
@@ -278,7 +318,7 @@ print(json.dumps([names, {split: corpus[split].to_list() for split in corpus}]))
 """
 
 
-def push_dataset(environment: dict, *words: object) -> subprocess.CompletedProcess:
+def run_push_dataset(environment: dict, *words: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "push_dataset.py", *map(str, words)]
     return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -286,7 +326,7 @@ def push_dataset(environment: dict, *words: object) -> subprocess.CompletedProce
 def test_the_corpus_goes_to_the_hub_and_load_dataset_brings_it_back(hub, tmp_path, cache_dir):
     environment = hub.environment(tmp_path / "home", WRITER)
     for _ in range(2):  # a second push replaces the first
-        result = push_dataset(environment, "jnlpba", "--dataset_config_name", "sample")
+        result = run_push_dataset(environment, "jnlpba", "--dataset_config_name", "sample")
         assert result.returncode == 0, result.stderr
     repo_id = f"{USER}/jnlpba"
     assert f'load_dataset("{repo_id}")' in result.stdout
@@ -310,7 +350,7 @@ def test_the_corpus_goes_to_the_hub_and_load_dataset_brings_it_back(hub, tmp_pat
 
 def test_a_corpus_that_is_not_ours_gets_no_licence_and_a_private_place(hub, tmp_path):
     words = ["lab/notes", "--data_dir", REPO / "jnlpba_dataset" / "sample", "--private", "--revision", "v2"]
-    result = push_dataset(hub.environment(tmp_path / "home", WRITER), *words)
+    result = run_push_dataset(hub.environment(tmp_path / "home", WRITER), *words)
     assert result.returncode == 0, result.stderr
     assert hub.repos["datasets", "lab/notes"].private
     card = hub.files("lab/notes", "v2", kind="datasets")["README.md"].decode()
@@ -326,7 +366,7 @@ def test_a_corpus_that_is_not_ours_gets_no_licence_and_a_private_place(hub, tmp_
         (WRITER, ["a//b", "--dataset_config_name", "sample"], "a//b"),
     ],
 )
-def test_a_data_set_that_can_not_be_pushed(token, words, expected, hub, tmp_path):
-    result = push_dataset(hub.environment(tmp_path / "home", token), *words)
-    assert result.returncode == 2 and expected in result.stderr and "Traceback" not in result.stderr
-    assert not hub.repos
+def test_a_data_set_that_can_not_be_pushed(token, words, expected, hub_here, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert push_dataset_main(words) == 2
+    assert expected in capsys.readouterr().err and not hub_here.repos

@@ -4,6 +4,7 @@ python -m pytest tests/test_served.py
 """
 
 import json
+import shutil
 
 import pytest
 from conftest import run_program
@@ -158,6 +159,19 @@ def test_recommended_is_the_best_mean_and_the_first_of_equals():
 
     assert recommended(served(first=0.5, max=0.6)) == "max"
     assert recommended(served(first=0.6, max=0.6)) == "first"
+    assert recommended(served(none=0.9, first=0.6)) == "first", "none answers tokens and takes no stride"
+    assert recommended(served()) == "simple"
+
+
+def test_a_tokenizer_that_knows_no_length_is_refused(trained, tmp_path, cache_dir):
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["model_max_length"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    words = ["--do_serve_check", "--do_eval", "--model_name_or_path", folder, "--cache_dir", cache_dir]
+    result = run_program(*words, "--dataset_config_name", "sample", "--output_dir", tmp_path / "out")
+    assert result.returncode == 2 and "model_max_length" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_published_folder_can_be_checked_by_itself(trained, tmp_path, cache_dir):
