@@ -20,7 +20,7 @@ MARKERS = {
     name: (f"<!-- {name}: made by benchmarks/results.py readme -->", f"<!-- end of {name} -->")
     for name in ("results", "served")
 }
-PLACES = ("--seed", "--output_dir", "--cache_dir", "--data_dir")
+PLACES = ("--seed", "--output_dir", "--cache_dir", "--data_dir", "--disable_tqdm")
 SCORES = {
     "F1": "test_span_micro_f1",
     "precision": "test_span_micro_precision",
@@ -51,7 +51,7 @@ def full_runs(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
 
 
 def without_seed(command: str) -> str:
-    """A command line less its seed and its places, which tell the runs of one setting apart."""
+    """A command line less its seed, its places and its progress bar, in which runs of one setting differ."""
     words = command.split()
     skipped = {i + k for i, word in enumerate(words) if word in PLACES for k in (0, 1)}
     return " ".join(word for i, word in enumerate(words) if i not in skipped)
