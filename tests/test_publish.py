@@ -3,6 +3,7 @@
 python -m pytest tests/test_publish.py
 """
 
+import hashlib
 import json
 import os
 import re
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO, run_program
+from http_server import silent_port
 from hub_server import CUT, READER, USER, WRITER, HubServer, Repo
 from huggingface_hub import ModelCard, constants
+from huggingface_hub.utils import _http
 
+import publish
 from jnlpba_dataset import load_jnlpba
 from publish import PublishError, check_access, publish_folder, published_files
 from push_dataset import main as push_dataset_main
@@ -43,6 +47,16 @@ def hub_here(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     return hub
+
+
+@pytest.fixture
+def finished(trained, tmp_path) -> Path:
+    """A copy of a finished run's folder."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name, content in on_disk(trained).items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def ask(model: str | Path, environment: dict, revision: str = "main") -> subprocess.CompletedProcess:
@@ -109,21 +123,14 @@ def test_train_push_and_the_same_answers_from_the_hub(sample_flags, hub, tmp_pat
     assert again["test_served_abstracts_first_f1"] == first["test_served_abstracts_first_f1"]
 
 
-def test_a_private_repository_and_a_revision(sample_flags, hub, tmp_path):
-    environment = hub.environment(tmp_path / "home", WRITER)
-    folder = tmp_path / "out"
-    words = ["--hub_model_id", "lab/secret", "--hub_private_repo", "true", "--hub_revision", "v1"]
-    result = push(sample_flags, folder, environment, *words)
-    assert result.returncode == 0, result.stderr
-    assert hub.repos["models", "lab/secret"].private
-    assert hub.files("lab/secret") == {}
-    assert hub.files("lab/secret", "v1") == on_disk(folder)
-    assert json.loads((folder / "run.json").read_text())["repository"] == "lab/secret"
-    assert 'model="lab/secret", revision="v1"' in (folder / "README.md").read_text()
-
-    assert ask("lab/secret", hub.environment(tmp_path / "anonymous"), "v1").returncode != 0
-    pulled = ask("lab/secret", hub.environment(tmp_path / "reader", READER), "v1")
-    assert json.loads(pulled.stdout) == json.loads(ask(folder, environment).stdout)
+def test_a_private_repository_and_a_revision(hub_here, finished, tmp_path):
+    publish_folder(finished, "lab/secret", token=WRITER, private=True, revision="v1")
+    assert hub_here.repos["models", "lab/secret"].private
+    assert hub_here.files("lab/secret") == {}
+    assert hub_here.files("lab/secret", "v1") == on_disk(finished)
+    assert ask("lab/secret", hub_here.environment(tmp_path / "anonymous"), "v1").returncode != 0
+    pulled = ask("lab/secret", hub_here.environment(tmp_path / "reader", READER), "v1")
+    assert pulled.returncode == 0 and json.loads(pulled.stdout), pulled.stderr
 
 
 def test_a_token_that_the_hub_refuses_is_said_before_the_training(sample_flags, hub, tmp_path):
@@ -150,13 +157,25 @@ def test_what_the_hub_will_refuse_is_said_before_any_work(token, name, expected,
     assert check_access(None, tmp_path / "m", WRITER) == f"{USER}/m"
 
 
-def test_no_hub_at_all_is_said_before_the_training(sample_flags, hub, tmp_path):
-    environment = {**hub.environment(tmp_path / "home", WRITER), "HF_ENDPOINT": "http://127.0.0.1:9"}
-    result = push(sample_flags, tmp_path / "out", environment)
-    assert result.returncode == 1 and "the Hub could not be used" in result.stderr
-    assert "Traceback" not in result.stderr and not (tmp_path / "out").exists()
+def test_no_hub_at_all_is_said_before_the_training(monkeypatch, hub_here, tmp_path):
+    with silent_port() as port:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        with pytest.raises(PublishError, match="the Hub could not be used.*Nothing was done"):
+            check_access("m", tmp_path, WRITER)
 
 
+def test_a_connection_cut_in_mid_upload_leaves_no_half_model(hub_here, finished, monkeypatch):
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)  # between the client's own six tries
+    hub_here.faults["PUT", "/lfs/"] = CUT
+    before = on_disk(finished)
+    with pytest.raises(PublishError, match="the Hub could not be used") as error:
+        publish_folder(finished, f"{USER}/m", token=WRITER)
+    assert hub_here.requests.count(f"PUT /lfs/{hashlib.sha256(before['model.safetensors']).hexdigest()}") == 6
+    assert hub_here.files(f"{USER}/m") == {} and on_disk(finished) == before
+    assert printed_command(str(error.value))[2] == str(finished)
+
+
+@pytest.mark.slow
 def test_a_connection_cut_in_mid_upload_leaves_the_model_safe_and_says_how_to_go_on(
     sample_flags, hub, tmp_path, trained
 ):
@@ -173,16 +192,6 @@ def test_a_connection_cut_in_mid_upload_leaves_the_model_safe_and_says_how_to_go
     again = run_python(printed_command(result.stderr), environment)
     assert again.returncode == 0, again.stderr
     assert hub.files(f"{USER}/m") == on_disk(folder)
-
-
-@pytest.fixture
-def finished(trained, tmp_path) -> Path:
-    """A copy of a finished run's folder."""
-    folder = tmp_path / "m"
-    folder.mkdir()
-    for name, content in on_disk(trained).items():
-        (folder / name).write_bytes(content)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -225,9 +234,12 @@ def test_the_text_of_another_corpus_stays_at_home(sample_flags, hub, tmp_path):
     for path in (REPO / "jnlpba_dataset" / "sample").glob("*.tsv"):
         (data / path.name).write_bytes(path.read_bytes())
     words = ["--dataset_config_name", "jnlpba", "--data_dir", data, "--hub_model_id", "m"]
+    words += ["--hub_private_repo", "true", "--hub_revision", "v1"]
     result = push(sample_flags, tmp_path / "out", hub.environment(tmp_path / "home", WRITER), *words)
     assert result.returncode == 0, result.stderr
-    pushed = set(hub.files(f"{USER}/m"))
+    assert hub.repos["models", f"{USER}/m"].private and hub.files(f"{USER}/m") == {}
+    assert f'model="{USER}/m", revision="v1"' in (data / "README.md").read_text()
+    pushed = set(hub.files(f"{USER}/m", "v1"))
     assert {"model.safetensors", "README.md", "classification_report_test.txt"} <= pushed
     assert not [name for name in pushed if name.startswith(("predictions_", "mistakes_", "train.", "test."))]
     assert (tmp_path / "out" / "predictions_test.tsv").is_file() and "left here" in result.stdout
@@ -293,19 +305,17 @@ def test_only_what_the_recipe_writes_goes_up(corpus, trained, tmp_path):
     assert set(published_files(tmp_path, corpus)) == expected and len(text) == 4
 
 
-def test_a_finished_run_goes_later_and_its_card_then_names_the_repository(hub, tmp_path, trained):
-    folder = tmp_path / "with space"
-    folder.mkdir()
-    for name, content in on_disk(trained).items():
-        (folder / name).write_bytes(content)
-    environment = hub.environment(tmp_path / "home", WRITER)
-    result = run_python(["python", "publish.py", str(folder), "--hub_model_id", "later"], environment)
-    assert result.returncode == 0, result.stderr
-    assert hub.files(f"{USER}/later") == on_disk(folder)
+def test_a_finished_run_goes_later_and_its_card_then_names_the_repository(
+    hub_here, monkeypatch, finished, tmp_path, capsys
+):
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    folder = finished.rename(tmp_path / "with space")
+    assert publish.main([str(folder), "--hub_model_id", "later"]) == 0
+    assert hub_here.files(f"{USER}/later") == on_disk(folder)
     assert f'pipeline("ner", model="{USER}/later", aggregation' in (folder / "README.md").read_text()
-    for bad, expected in ((tmp_path / "nowhere", "run.json"), (REPO / "configs", "run.json")):
-        refused = run_python(["python", "publish.py", str(bad)], environment)
-        assert refused.returncode == 1 and expected in refused.stderr and "Traceback" not in refused.stderr
+    for bad in (tmp_path / "nowhere", REPO / "configs"):
+        assert publish.main([str(bad)]) == 1
+        assert "run.json" in capsys.readouterr().err
         assert not bad.exists() or not (bad / "README.md").exists()
 
 

@@ -7,11 +7,11 @@ import json
 import shutil
 
 import pytest
-from conftest import run_program
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, pipeline
 
+import run_ner
 from jnlpba_dataset import encode, load_jnlpba
 from metrics import entities, read_predictions
 from report import SERVED_FORMS
@@ -163,21 +163,23 @@ def test_recommended_is_the_best_mean_and_the_first_of_equals():
     assert recommended(served()) == "simple"
 
 
-def test_a_tokenizer_that_knows_no_length_is_refused(trained, tmp_path, cache_dir):
+def test_a_tokenizer_that_knows_no_length_is_refused(trained, tmp_path, cache_dir, capsys):
     folder = tmp_path / "model"
     shutil.copytree(trained, folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["model_max_length"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     words = ["--do_serve_check", "--do_eval", "--model_name_or_path", folder, "--cache_dir", cache_dir]
-    result = run_program(*words, "--dataset_config_name", "sample", "--output_dir", tmp_path / "out")
-    assert result.returncode == 2 and "model_max_length" in result.stderr and "Traceback" not in result.stderr
+    words += ["--dataset_config_name", "sample", "--output_dir", tmp_path / "out"]
+    assert run_ner.main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert "model_max_length" in error and "Traceback" not in error
 
 
 def test_a_published_folder_can_be_checked_by_itself(trained, tmp_path, cache_dir):
     words = ["--do_serve_check", "--do_predict", "--model_name_or_path", trained, "--cache_dir", cache_dir]
-    result = run_program(*words, "--dataset_config_name", "sample", "--output_dir", tmp_path)
-    assert result.returncode == 0, result.stderr
+    words += ["--dataset_config_name", "sample", "--output_dir", tmp_path]
+    assert run_ner.main([str(word) for word in words]) == 0
     again, first = (json.loads((place / "test_results.json").read_text()) for place in (tmp_path, trained))
     served = [name for name in first if "_served_" in name]
     assert len(served) > 50
