@@ -337,9 +337,7 @@ def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScore
     trainer.save_metrics(prefix, scorer.metrics)
 
 
-def serve_split(
-    trainer: Trainer, model_args: ModelArguments, data_args: DataArguments, role: str, scorer: SplitScorer
-) -> None:
+def serve_split(trainer: Trainer, model_args: ModelArguments, role: str, scorer: SplitScorer) -> None:
     """Score what `pipeline("ner")` answers with the saved (or the given) model; add it to the result file."""
     args = trainer.args
     place = {"model": args.output_dir}
@@ -461,7 +459,7 @@ def run(
         evaluate_split(trainer, role, splits[role], scorer)
     if trainer.is_world_process_zero():
         for role, scorer in scorers.items() if data_args.do_serve_check else ():
-            serve_split(trainer, model_args, data_args, role, scorer)
+            serve_split(trainer, model_args, role, scorer)
         served = {role: scorer.served for role, scorer in scorers.items() if scorer.served}
         record = run_record(model_args, data_args, trainer, splits, served, facts)
         record["seconds"] = round(time.perf_counter() - start, 1)

@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 
 
 @dataclasses.dataclass
@@ -24,16 +25,15 @@ class Reply:
     send_length: bool = True
 
 
-class FileServer:
-    """Serves `replies` (path -> Reply) from a thread; 404 for any other path."""
+class LoopbackServer:
+    """An HTTP server on 127.0.0.1 that runs in a thread for as long as it is entered."""
 
-    def __init__(self, replies: dict[str, Reply], port: int = 0):
-        self.replies = replies
+    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0):
         self.requests: list[str] = []
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), self.handler())
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
 
-    def __enter__(self) -> "FileServer":
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -45,6 +45,14 @@ class FileServer:
     @property
     def port(self) -> int:
         return self.http.server_address[1]
+
+
+class FileServer(LoopbackServer):
+    """Serves `replies` (path -> Reply); 404 for any other path."""
+
+    def __init__(self, replies: dict[str, Reply], port: int = 0):
+        super().__init__(self.handler(), port)
+        self.replies = replies
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"

@@ -15,11 +15,11 @@ import hashlib
 import json
 import os
 import re
-import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import yaml
+from http_server import LoopbackServer
 
 USER = "ada"
 WRITER, READER = "hf_aTokenThatMayWrite", "hf_aTokenThatMayRead"
@@ -49,29 +49,18 @@ class Repo:
         return oid if oid in self.commits else None
 
 
-class HubServer:
-    """Serves from a thread; state may be read and changed while it runs."""
+class HubServer(LoopbackServer):
+    """The Hub; its state may be read and changed while it runs."""
 
     def __init__(self):
+        super().__init__(type("Handler", (HubHandler,), {"hub": self}))
         self.repos: dict[tuple[str, str], Repo] = {}  # (models or datasets, USER/NAME)
         self.blobs: dict[str, bytes] = {}
         self.faults: dict[tuple[str, str], int | str] = {}
-        self.requests: list[str] = []
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (HubHandler,), {"hub": self}))
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> "HubServer":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def environment(self, home, token: str | None = None) -> dict[str, str]:
         """The environment of a process that has this Hub, an empty cache in `home`, and no other network."""
