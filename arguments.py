@@ -5,6 +5,7 @@
 One parser for both: a file's keys become flags ahead of the user's. Imports nothing of ours.
 """
 
+import argparse
 import dataclasses
 import difflib
 import json
@@ -35,7 +36,7 @@ RANGES = {
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
     **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
-    **dict.fromkeys(("learning_rate", "weight_decay", "show_mistakes"), (0, math.inf)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "show_mistakes"), (0, math.inf)),
     "label_smoothing_factor": (0, 1),
     "seed": (0, 2**32),
 }
@@ -257,24 +258,32 @@ class RecipeParser(HfArgumentParser):
 
 
 Arguments = tuple[ModelArguments, DataArguments, RecipeArguments]
+OF_A_RUN = (ModelArguments, DataArguments, RecipeArguments)
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
-    """Parse `[CONFIG.yaml] [--flag value ...]`; the file's keys become flags ahead of the user's, who win.
+    """What run_ner.py is told, checked.
 
     Raises:
         UsageError: a bad file, an unknown key or flag, a value that does not fit.
     """
-    parser = RecipeParser(
-        (ModelArguments, DataArguments, RecipeArguments), allow_abbrev=False, prog="run_ner.py"
-    )
-    argv = list(argv)
-    if argv and argv[0].endswith((".yaml", ".yml")):
-        known = {action.dest for action in parser._actions if action.dest != "help"}
-        argv[:1] = config_to_argv(argv[0], known)
+    arguments = parse_flags(argv, OF_A_RUN, "run_ner.py")
+    check_arguments(*arguments)
+    return arguments
+
+
+def parse_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> tuple:
+    """Parse `[CONFIG.yaml] [--flag value ...]`; the file's keys become flags ahead of the user's, who win.
+
+    Returns one instance of each of the dataclasses `groups`.
+
+    Raises:
+        UsageError: a bad file, an unknown key or flag, a value of another type.
+    """
+    parser, words = parser_and_words(argv, groups, program)
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
-            argv, return_remaining_strings=True, look_for_args_file=False
+            words, return_remaining_strings=True, look_for_args_file=False
         )
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(str(error)) from None
@@ -285,8 +294,27 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         raise UsageError(
             f"found {shlex.join(unknown)}; expected flags that --help lists, after one CONFIG.yaml{hint}"
         )
-    check_arguments(*arguments)
     return tuple(arguments)
+
+
+def parser_and_words(
+    argv: Sequence[str], groups: Sequence[type], program: str
+) -> tuple[RecipeParser, list[str]]:
+    """The parser of `groups`, and the command line with its configuration file turned into flags."""
+    parser = RecipeParser(groups, allow_abbrev=False, prog=program)
+    words = list(argv)
+    if words and words[0].endswith((".yaml", ".yml")):
+        known = {action.dest for action in parser._actions if action.dest != "help"}
+        words[:1] = config_to_argv(words[0], known)
+    return parser, words
+
+
+def given_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> dict[str, object]:
+    """The settings that the file and the flags name, without any default; as `parse_flags` reads them."""
+    parser, words = parser_and_words(argv, groups, program)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return vars(parser.parse_known_args(words)[0])
 
 
 def config_to_argv(path: str, known: set[str]) -> list[str]:
@@ -335,16 +363,9 @@ def suggestion(word: str, known: Sequence[str] | set[str]) -> str:
 
 def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments) -> None:
     """List every setting that can't work, before anything is loaded."""
-    problems = []
-    if not model_args.model_name_or_path:
-        problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
+    problems = setting_problems(model_args, data_args, args)
     if not (args.do_train or args.do_eval or args.do_predict):
         problems.append("nothing to do; expected --do_train, --do_eval or --do_predict")
-    if data_args.dataset_name != "jnlpba":
-        problems.append(
-            f"--dataset_name: found '{data_args.dataset_name}'; expected jnlpba. For a corpus with the same "
-            "labels and format give its folder as --data_dir"
-        )
     if args.push_to_hub and not args.do_train:
         problems.append(
             "--push_to_hub: found without --do_train; expected both. The folder of a finished run goes up by "
@@ -352,27 +373,46 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
         )
     if data_args.do_serve_check and not (args.do_eval or args.do_predict):
         problems.append("--do_serve_check: expected --do_eval, --do_predict or both, whose splits it serves")
-    problems += number_problems(model_args, data_args, args)
-    problems += choice_problems(args)
     problems += folder_problems(args.output_dir, model_args, args.do_train)
     if args.do_train:
         problems += checkpoint_problems(args)
+    refuse(problems)
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise UsageError with all problems at once, if there are any."""
     if problems:
         raise UsageError("\n  ".join(problems))
 
 
-def number_problems(*arguments: ModelArguments | DataArguments | RecipeArguments) -> list[str]:
-    """Numbers that are not finite or outside their range."""
+def setting_problems(
+    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments
+) -> list[str]:
+    """What can't work wherever the results are to go."""
     problems = []
-    for group in arguments:
+    if not model_args.model_name_or_path:
+        problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
+    if data_args.dataset_name != "jnlpba":
+        problems.append(
+            f"--dataset_name: found '{data_args.dataset_name}'; expected jnlpba. For a corpus with the same "
+            "labels and format give its folder as --data_dir"
+        )
+    return problems + number_problems((model_args, data_args, args), RANGES) + choice_problems(args)
+
+
+def number_problems(groups: Sequence, ranges: dict[str, tuple[float, float]]) -> list[str]:
+    """Numbers that are not finite or outside their range, one by one or in a list."""
+    problems = []
+    for group in groups:
         for field in dataclasses.fields(group):
-            value = getattr(group, field.name)
-            low, high = RANGES.get(field.name, (-math.inf, math.inf))
-            if isinstance(value, float) and not math.isfinite(value):
-                problems.append(f"--{field.name}: found {value}; expected a finite number")
-            elif field.name in RANGES and value is not None and not low <= value < high:
-                below = "" if high == math.inf else f" and less than {high}"
-                problems.append(f"--{field.name}: found {value}; expected at least {low}{below}")
+            found = getattr(group, field.name)
+            low, high = ranges.get(field.name, (-math.inf, math.inf))
+            for value in found if isinstance(found, list) else [found]:
+                if isinstance(value, float) and not math.isfinite(value):
+                    problems.append(f"--{field.name}: found {value}; expected a finite number")
+                elif field.name in ranges and value is not None and not low <= value < high:
+                    below = "" if high == math.inf else f" and less than {high}"
+                    problems.append(f"--{field.name}: found {value}; expected at least {low}{below}")
     return problems
 
 

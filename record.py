@@ -50,7 +50,11 @@ class CorpusPart(Protocol):
 
 
 def run_facts(
-    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, argv: Sequence[str]
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: RecipeArguments,
+    argv: Sequence[str],
+    program: str = "run_ner.py",
 ) -> dict[str, str]:
     """What every report says of where its figures come from."""
     facts = {
@@ -58,7 +62,7 @@ def run_facts(
         "seed": str(args.seed),
         "precision": args.precision_reason,
         "commit": current_commit(),
-        "command": shlex.join(["run_ner.py", *without_token(argv)]),
+        "command": shlex.join([program, *without_token(argv)]),
     }
     protocol = unusual_protocol(data_args)
     return {**facts, "protocol": protocol} if protocol else facts
@@ -123,7 +127,6 @@ def run_record(
     kept = kept_history(args, trainer.state)
     base = model_args.model_name_or_path
     sources = {"data": data_args, "trainer": args, "encoder": trainer.model.config}
-    packages = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
     return {
         **facts,
         "name": Path(args.output_dir).resolve().name,
@@ -137,20 +140,30 @@ def run_record(
         "seed": args.seed,
         "processes": args.world_size,
         "device": device_name(args),
-        "versions": {"python": platform.python_version(), **packages},
+        "versions": package_versions(),
         "labels": list(trainer.model.config.id2label.values()),
-        "settings": {
-            name: plain(getattr(source, name))
-            for group, source in sources.items()
-            for name in LISTED_SETTINGS[group]
-            if hasattr(source, name)
-        },
+        "settings": listed_settings(sources),
         "training": training_facts(args, kept) if kept else {},
         "splits": split_records(data_args, splits),
         "max_seq_length": data_args.max_seq_length,
         "stride": serving_stride(data_args.max_seq_length),
         "served": served_record(splits, served),
     }
+
+
+def listed_settings(sources: Mapping[str, object]) -> dict[str, object]:
+    """The settings that a card lists, of what holds them: `data`, `trainer` and `encoder`."""
+    return {
+        name: plain(getattr(source, name))
+        for group, source in sources.items()
+        for name in LISTED_SETTINGS[group]
+        if hasattr(source, name)
+    }
+
+
+def package_versions() -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 def plain(value: object) -> object:

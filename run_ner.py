@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import datasets
@@ -79,21 +79,23 @@ class Split:
     windows: datasets.Dataset | None = None
 
 
-def load_splits(data_args: DataArguments, args: RecipeArguments, cache_dir: str | None) -> dict[str, Split]:
-    """Load what the run needs, by role: train, validation, test."""
-    wanted = {
-        "train": (args.do_train, data_args.train_split_name, data_args.max_train_samples),
-        "validation": (args.do_train or args.do_eval, data_args.eval_split_name, data_args.max_eval_samples),
-        "test": (args.do_predict, "test", data_args.max_predict_samples),
+def load_splits(
+    roles: Sequence[str], data_args: DataArguments, args: RecipeArguments, cache_dir: str | None
+) -> dict[str, Split]:
+    """Load parts of the corpus by their roles: train, validation, test."""
+    parts = {
+        "train": (data_args.train_split_name, data_args.max_train_samples),
+        "validation": (data_args.eval_split_name, data_args.max_eval_samples),
+        "test": ("test", data_args.max_predict_samples),
     }
     with args.main_process_first(desc="building the corpus"):
         corpus = load_jnlpba(data_args.data_dir, data_args.dataset_config_name, cache_dir)
         splits = {}
-        for role, (needed, name, limit) in wanted.items():
-            if needed:
-                whole = select_split(corpus, name)
-                sentences = whole.select(range(min(limit or len(whole), len(whole))))
-                splits[role] = Split(name, sentences, len(whole))
+        for role in roles:
+            name, limit = parts[role]
+            whole = select_split(corpus, name)
+            sentences = whole.select(range(min(limit or len(whole), len(whole))))
+            splits[role] = Split(name, sentences, len(whole))
     return splits
 
 
@@ -261,6 +263,10 @@ class NerTrainer(Trainer):
     def _get_eval_sampler(self, eval_dataset: datasets.Dataset):
         # Trainer's own would group by length too, and prediction row i would no longer be dataset row i.
         return torch.utils.data.SequentialSampler(eval_dataset)
+
+    def _report_to_hp_search(self, trial, step: int, metrics: dict[str, float]) -> None:
+        # Trials of other batch sizes are to be compared after as many hundredths of an epoch, not steps.
+        super()._report_to_hp_search(trial, round(100 * self.state.epoch), metrics)
 
     def create_model_card(self, **options) -> None:
         """The recipe's own card, from the files of the run, where Trainer.push_to_hub would put its draft."""
@@ -430,22 +436,36 @@ def publish(args: RecipeArguments, record: dict) -> None:
     print(f"Published: {url}{kept}")
 
 
-def run(
-    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, argv: Sequence[str]
-) -> None:
-    """One run: load, train, evaluate the splits in turn, serve, report, publish."""
-    start = time.perf_counter()
+def prepare(
+    roles: Sequence[str], model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Split]]:
+    """Load what a training or an evaluation needs: a model, its tokenizer, and the splits as windows."""
     use_cores(args)
-    set_seed(args.seed)
-    to_publish = prepare_publishing(args)
     tokenizer = load_tokenizer(model_args)
-    splits = load_splits(data_args, args, model_args.cache_dir)
+    splits = load_splits(roles, data_args, args, model_args.cache_dir)
     labels = label_names(next(iter(splits.values())).sentences)
+    set_seed(args.seed)
     model = load_model(model_args, labels, fine_tune=args.do_train)
     fit_together(data_args, tokenizer, model)
     with args.main_process_first(desc="encoding"):
         for role, split in splits.items():
             encode_split(split, role, data_args, tokenizer)
+    return model, tokenizer, splits
+
+
+def run(
+    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, argv: Sequence[str]
+) -> None:
+    """One run: load, train, evaluate the splits in turn, serve, report, publish."""
+    start = time.perf_counter()
+    to_publish = prepare_publishing(args)
+    needed = {
+        "train": args.do_train,
+        "validation": args.do_train or args.do_eval,
+        "test": args.do_predict,
+    }
+    roles = [role for role, is_needed in needed.items() if is_needed]
+    model, tokenizer, splits = prepare(roles, model_args, data_args, args)
     facts = run_facts(model_args, data_args, args, argv)
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
     if trainer.is_world_process_zero():
@@ -471,26 +491,37 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    return exit_code(
+        lambda: run(*parse_arguments(argv), argv),
+        program="run_ner.py",
+        when_interrupted="--resume_from_checkpoint goes on from the last checkpoint",
+        debug="debug" in argv,
+    )
+
+
+def exit_code(work: Callable[[], None], program: str, when_interrupted: str, debug: bool) -> int:
+    """Do the work of a program; whatever stops it is told in one message."""
     try:
-        run(*parse_arguments(argv), argv)
+        work()
     except (UsageError, CorpusError, AlignmentError, ServeError) as error:
-        return report_error(str(error), 2)
+        return report_error(program, str(error), 2)
     except PublishError as error:
-        return report_error(f"--push_to_hub: {error}", 1)
+        return report_error(program, f"--push_to_hub: {error}", 1)
     except KeyboardInterrupt:
-        return report_error("interrupted; --resume_from_checkpoint goes on from the last checkpoint", 130)
+        return report_error(program, f"interrupted; {when_interrupted}", 130)
     except Exception as error:  # what no check foresaw, most often a setting: still one message
-        if "debug" in argv:
+        if debug:
             raise
         reason = " ".join(str(error).split())[:500]
-        return report_error(f"{type(error).__name__}: {reason} (the traceback: --log_level debug)", 1)
+        message = f"{type(error).__name__}: {reason} (the traceback: --log_level debug)"
+        return report_error(program, message, 1)
     return 0
 
 
-def report_error(message: str, code: int) -> int:
+def report_error(program: str, message: str, code: int) -> int:
     """Print a message once, whatever the number of processes; returns the exit code."""
     if int(os.environ.get("LOCAL_RANK", 0)) <= 0:
-        print(f"run_ner.py: error: {message}", file=sys.stderr)
+        print(f"{program}: error: {message}", file=sys.stderr)
     return code
 
 

@@ -121,10 +121,12 @@ def tiny_roberta(tmp_path_factory) -> Path:
     return folder
 
 
-def run_program(*words: object, launcher: tuple[str, ...] = (), **options) -> subprocess.CompletedProcess:
-    """run_ner.py in a process of its own, as from a shell in the repository."""
+def run_program(
+    *words: object, program: str = "run_ner.py", launcher: tuple[str, ...] = (), **options
+) -> subprocess.CompletedProcess:
+    """A program (run_ner.py) in a process of its own, as from a shell in the repository."""
     launcher = launcher or (sys.executable,)
-    command = [*launcher, "run_ner.py", *map(str, words)]
+    command = [*launcher, program, *map(str, words)]
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600, **options)
 
 

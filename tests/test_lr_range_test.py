@@ -1,0 +1,258 @@
+"""The range test: rules on curves whose answer is known, and the program on the sample.
+
+python -m pytest tests/test_lr_range_test.py
+"""
+
+import copy
+import json
+import math
+import sys
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_program
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lr_range_test
+import run_ner
+from arguments import parse_arguments
+from lr_range_test import RangeTestArguments
+from lr_rules import RECOMMENDED, RULES, moving_average, smooth, steepest, suggest, valley
+
+RATES = np.geomspace(1e-6, 1e-1, 100)
+DECADES = np.log10(RATES)
+
+
+def cliff(bottom: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A logistic fall from 2.4 to 1, 90 % done at `bottom`; rises from 100 times that on."""
+    fall = 1.4 / (1 + np.exp(-3.5 * (DECADES - np.log10(bottom)) - math.log(9)))
+    rise = np.maximum(0, DECADES - np.log10(bottom) - 2) ** 2 * 3
+    return 2.4 - fall + rise + noise * np.random.default_rng(seed).standard_normal(100)
+
+
+@pytest.mark.parametrize("bottom", [3e-5, 2e-4, 1e-3])
+@pytest.mark.parametrize("noise", [0, 0.05])
+def test_the_knee_is_where_nine_tenths_of_the_fall_are_done(bottom, noise):
+    said = suggest(RATES, cliff(bottom, noise), smoothing=0.8)
+    assert said.recommended == said.rates[RECOMMENDED]
+    assert bottom / 2 < said.recommended < bottom * 2
+    assert set(said.rates) == set(RULES)
+    assert said.rates["steepest"] < said.recommended
+
+
+def test_every_rule_on_a_valley_without_noise():
+    losses = np.abs(DECADES + 3.5) + 1  # a straight descent to 10**-3.5, then up again
+    said = suggest(RATES, losses, smoothing=0.0)
+    assert said.rates["minimum/10"] == pytest.approx(10**-4.5, rel=0.1)
+    assert said.rates["knee"] == pytest.approx(10**-3.75, rel=0.1)
+    assert said.rates["valley"] == pytest.approx(10**-4.75, rel=0.15)
+    assert losses.min() == losses[50]
+
+
+def naive_valley(losses: list[float]) -> int:
+    """The same by its definition: for each end the longest decreasing chain, by trying every predecessor."""
+    chains = []
+    for end, loss in enumerate(losses):
+        chains.append(1 + max([chains[i] for i in range(end) if losses[i] > loss], default=0))
+    end = chains.index(max(chains))
+    third = max(chains) / 3
+    return max(end - max(chains), 0) + int(third) + int(third / 2)
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=40))
+def test_valley_equals_a_naive_one(losses):
+    assert valley(np.array(losses, float)) == naive_valley(losses)
+
+
+@given(st.lists(st.floats(0, 10), min_size=2, max_size=50), st.floats(0, 0.95))
+def test_smoothing_has_no_lag(losses, smoothing):
+    """The curve of the losses in reverse is the curve in reverse, which no one-way average gives."""
+    there, back = smooth(losses, smoothing), smooth(losses[::-1], smoothing)[::-1]
+    assert there == pytest.approx(back)
+    assert min(losses) - 1e-9 <= there.min() and there.max() <= max(losses) + 1e-9
+    naive = [
+        np.average(losses[: end + 1], weights=[smoothing ** (end - i) for i in range(end + 1)])
+        for end in range(len(losses))
+    ]
+    assert moving_average(np.array(losses), smoothing) == pytest.approx(np.array(naive))
+
+
+@pytest.mark.parametrize(
+    ("losses", "change"),
+    [
+        (np.full(100, 2.4), "falls by no more than its noise"),
+        (2.4 + 0.2 * np.random.default_rng(1).standard_normal(100), "falls by no more than its noise"),
+        (np.linspace(2.4, 9, 100), "lower --min_lr"),
+        (np.linspace(2.4, 1, 100), "raise --max_lr"),
+        (np.r_[np.linspace(2.4, 1, 4), np.linspace(1, 3, 96)], "lower --min_lr"),
+        (cliff(2e-4)[:12], "raise --num_steps"),
+        (np.full(100, np.nan), "found 0 points"),
+    ],
+    ids=["plateau", "noise", "rising", "falling", "falls at once", "few points", "nan"],
+)
+def test_no_suggestion_says_what_to_change(losses, change):
+    said = suggest(RATES[: len(losses)], losses, smoothing=0.8)
+    assert said.recommended is None
+    assert change in said.why
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_attracts_nothing(bad):
+    whole = cliff(2e-4)
+    broken = whole.copy()
+    broken[80:] = bad
+    assert suggest(RATES, broken, 0.8) == suggest(RATES[:80], whole[:80], 0.8)
+
+
+def test_an_explosion_is_not_the_steepest_descent():
+    losses = cliff(2e-4)
+    losses[90:92] = 50, 1.5
+    said = suggest(RATES, losses, smoothing=0.0)
+    assert said.rates["steepest"] < 2e-4
+    assert steepest(RATES, losses, lowest=70) < 60
+
+
+@pytest.fixture
+def trainer(sample_flags, tmp_path):
+    """A Trainer on the sample, 20 steps an epoch, as run_ner.py builds it."""
+    model_args, data_args, args = parse_arguments([*sample_flags, "--output_dir", str(tmp_path / "model")])
+    args.max_steps, args.eval_strategy, args.save_strategy = 8, "no", "no"
+    args.load_best_model_at_end = False
+    model, tokenizer, splits = run_ner.prepare(["train"], model_args, data_args, args)
+    return run_ner.build_trainer(model, tokenizer, splits, args, data_args, facts={})[0]
+
+
+def state(trainer) -> tuple[dict, dict]:
+    """Copies of all that a training moves: weights and the optimizer's own state."""
+    weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    return weights, copy.deepcopy(trainer.optimizer.state_dict()["state"])
+
+
+def equal(one, other) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_trainer_is_left_as_it_was(trainer):
+    """A training after a range test ends in the very weights of one without; its optimizer is untouched."""
+    test = RangeTestArguments(max_lr=1e3, num_steps=25)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    settings, random_state = dict(vars(trainer.args)), torch.get_rng_state()
+    curve = lr_range_test.lr_range_test(trainer, test)
+    assert len(curve.losses) > 5
+    assert equal(before, trainer.model.state_dict())
+    assert trainer.optimizer is None and vars(trainer.args) == settings
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+    trainer.train()
+    weights, moments = state(trainer)
+    optimizer = trainer.optimizer
+    again = lr_range_test.lr_range_test(trainer, test)
+    assert again.losses[0] != curve.losses[0]  # it swept the trained model
+    assert trainer.optimizer is optimizer and trainer.state.global_step == 8
+    assert equal(weights, trainer.model.state_dict())
+    for number, moment in optimizer.state_dict()["state"].items():
+        assert equal(moment, moments[number])
+
+    trainer.model.load_state_dict(before)
+    torch.set_rng_state(random_state)
+    trainer.optimizer = None
+    trainer.train()
+    assert equal(weights, trainer.model.state_dict())
+
+
+def test_it_stops_when_the_loss_is_not_finite_or_diverges(trainer):
+    curve = lr_range_test.lr_range_test(trainer, RangeTestArguments(max_lr=1e30, num_steps=60))
+    assert len(curve.losses) < 60
+    assert math.isfinite(curve.losses[-2]) and curve.ended != "at the last step"
+    assert curve.rates == pytest.approx(np.geomspace(1e-6, 1e30, 60)[: len(curve.rates)])
+    weight = next(trainer.model.parameters())
+    weight.data[:] = torch.nan
+    curve = lr_range_test.lr_range_test(trainer, RangeTestArguments(num_steps=60))
+    assert curve.ended == "at step 1: the loss is nan" and len(curve.losses) == 1
+
+
+def read(folder) -> dict:
+    return json.loads((folder / "lr_range_test.json").read_text())
+
+
+def test_the_first_loss_is_that_of_run_ner(sample_flags, tmp_path):
+    """The same seed, batch, accumulation and label smoothing: the same loss to the last digit."""
+    flags = [*sample_flags, *("--gradient_accumulation_steps", "2", "--label_smoothing_factor", "0.1")]
+    alone = ["--max_steps", "1", "--logging_steps", "1", "--output_dir", str(tmp_path / "model")]
+    assert run_ner.main([*flags, *alone]) == 0
+    logged = json.loads((tmp_path / "model/trainer_state.json").read_text())["log_history"][0]["loss"]
+    place = ["--range_test_dir", str(tmp_path / "test")]
+    assert lr_range_test.main([*flags, *place, "--num_steps", "2"]) == 0
+    assert read(tmp_path / "test")["curves"][0]["points"][0]["loss"] == logged
+
+
+def test_the_program_compares_settings_on_equal_batches(sample_flags, tmp_path, capsys):
+    folder = tmp_path / "test"
+    flags = ["--weight_decay_grid", "0", "0.1", "--dropout_grid", "0", "0.3", "--seeds", "1", "2"]
+    sweep = ["--num_steps", "25", "--min_lr", "1e-5", "--range_test_dir", str(folder)]
+    assert lr_range_test.main([*sample_flags, *sweep, *flags]) == 0
+    result = read(folder)
+    first = {}
+    for curve in result["curves"]:
+        flags = curve["flags"]
+        first[flags["weight_decay"], flags["hidden_dropout_prob"], flags["seed"]] = curve["points"][0]["loss"]
+    assert len(first) == 8
+    # Weight decay acts after the first loss, dropout within it; a seed brings another head and other batches.
+    assert len({first[decay, 0.3, 1] for decay in (0, 0.1)}) == 1
+    assert len(set(first.values())) == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("--weight_decay 0.1 --hidden_dropout_prob 0.3" in line for line in lines) == 1
+    assert sum("uggestion" in line for line in lines) == len(result["suggestions"]) == 4
+
+
+def test_a_real_run_writes_pictures_and_numbers_and_nothing_else(sample_flags, tmp_path):
+    output = tmp_path / "model"
+    launcher = (sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch")
+    words = [*sample_flags, "--output_dir", output, "--max_lr", "10", "--num_steps", "60"]
+    result = run_program(*words, program="lr_range_test.py", launcher=launcher)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "model_lr_range_test"
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name}
+    assert {path.name for path in folder.iterdir()} == {
+        f"lr_range_test.{kind}" for kind in ("png", "svg", "json")
+    }
+    assert (folder / "lr_range_test.png").read_bytes().startswith(b"\x89PNG")
+    assert xml.etree.ElementTree.parse(folder / "lr_range_test.svg").getroot().tag.endswith("svg")
+    numbers = read(folder)
+    points = numbers["curves"][0]["points"]
+    assert [point["step"] for point in points] == list(range(1, len(points) + 1))
+    assert [point["learning_rate"] for point in points] == pytest.approx(
+        np.geomspace(1e-6, 10, 60)[: len(points)]
+    )
+    assert {"commit", "command", "seed", "versions", "settings", "sweep", "device"} <= set(numbers)
+    flag = result.stdout.strip().splitlines()[-1].split("--learning_rate ")[1].split()[0]
+    assert float(flag) == pytest.approx(numbers["suggestions"][0]["recommended"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--min_lr", "0"], "--min_lr: found 0.0; expected at least 1e-12"),
+        (["--min_lr", "1", "--max_lr", "0.1"], "--max_lr: found 0.1; expected more than --min_lr, 1"),
+        (["--num_steps", "1"], "--num_steps: found 1; expected at least 2"),
+        (["--smoothing", "1"], "--smoothing: found 1.0; expected at least 0 and less than 1"),
+        (["--diverge_factor", "nan"], "--diverge_factor: found nan; expected a finite number"),
+        (["--schedule", "cosine"], "invalid choice: 'cosine'"),
+        (["--seeds", "1", "1"], "--seeds: found 1 twice"),
+        (["--dropout_grid", "0.1", "1.5"], "--dropout_grid: found 1.5; expected at least 0 and less than 1"),
+        (["--range_test_dir", __file__], "expected a folder"),
+        (["--smothing", "0.5"], "did you mean --smoothing?"),
+        (["--data_dir", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_ends_in_one_message(flags, complaint, sample_flags, tmp_path, capsys):
+    sample = ["--output_dir", str(tmp_path / "model")]
+    if "--data_dir" in flags:
+        sample += ["--dataset_config_name", "jnlpba"]
+    assert lr_range_test.main([*sample_flags, *sample, *flags]) == 2
+    message = capsys.readouterr().err
+    assert complaint in message and message.startswith("lr_range_test.py: error: ")
+    assert not list(tmp_path.iterdir())
