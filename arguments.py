@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,6 +155,10 @@ class DataArguments:
             "help": "Score what pipeline('ner') answers on plain sentences and abstracts of each split that "
             "is evaluated."
         },
+    )
+    do_report_page: bool = dataclasses.field(
+        default=True,
+        metadata={"help": "Write report.html (while training, too) and figures/; takes seconds a time."},
     )
     preprocessing_num_workers: int | None = dataclasses.field(
         default=None, metadata={"help": "Processes that tokenize."}
@@ -328,7 +333,7 @@ def config_to_argv(path: str, known: set[str]) -> list[str]:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path}: found {type(values).__name__}; expected lines of 'flag: value'")
-    seen: set[str] = set()
+    refuse_repeated_keys(path, node)
     argv = []
     for key_node, _ in node.value:
         key, place = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
@@ -336,11 +341,20 @@ def config_to_argv(path: str, known: set[str]) -> list[str]:
             raise UsageError(
                 f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, known)}"
             )
-        if key in seen:
-            raise UsageError(f"{place}: found '{key}' a second time; expected each key once")
-        seen.add(key)
         argv += flag_words(place, key, values[key])
     return argv
+
+
+def refuse_repeated_keys(path: str, node: yaml.Node) -> None:
+    """PyYAML takes the last of equal keys, in silence, at any depth."""
+    seen: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if str(key.value) in seen:
+            raise UsageError(
+                f"{path}:{key.start_mark.line + 1}: found '{key.value}' a second time; expected each key once"
+            )
+        seen.add(str(key.value))
+        refuse_repeated_keys(path, value)
 
 
 def flag_words(place: str, key: str, value: object) -> list[str]:
@@ -350,7 +364,12 @@ def flag_words(place: str, key: str, value: object) -> list[str]:
     if value is False and key.endswith("_strategy"):
         value = "no"  # which YAML reads as false
     if isinstance(value, dict):
-        return [f"--{key}={json.dumps(value)}"]
+        try:
+            return [f"--{key}={json.dumps(value)}"]
+        except TypeError as error:  # a date, say
+            raise UsageError(
+                f"{place}: '{key}': {error}; expected numbers, text, lists, true, false"
+            ) from None
     if isinstance(value, list):
         return [f"--{key}", *map(str, value)]
     return [f"--{key}={str(value).lower() if isinstance(value, bool) else value}"]
@@ -477,6 +496,26 @@ def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool)
         return [
             f"--output_dir: found a model in {folder}; expected another folder, its own reports stay with it"
         ]
+    return []
+
+
+def beside(output_dir: str, what: str) -> str:
+    """The folder for results that do not belong into the model's: its name with `_what` after it."""
+    folder = Path(output_dir)
+    return f"{folder if folder.name not in ('', '..') else folder.resolve()}_{what}"
+
+
+def place_problems(flag: str, folder: str, output_dir: str) -> list[str]:
+    """Whether results could be written to a folder that is not the model's own; said before the work."""
+    if Path(folder).resolve() == Path(output_dir).resolve():
+        return [f"--{flag}: found {folder}, the model's own --output_dir; expected another folder"]
+    place = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+    if not place.is_dir():
+        return [f"--{flag}: found the file {place}; expected a folder"]
+    try:
+        tempfile.TemporaryDirectory(dir=place).cleanup()
+    except OSError as error:
+        return [f"--{flag}: found {place}, where nothing can be written ({error.strerror}); expected another"]
     return []
 
 

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import fnmatch
 import functools
 import json
 import logging
@@ -26,7 +27,9 @@ from pathlib import Path
 import filelock
 import matplotlib.pyplot as plt
 import optuna
+import sqlalchemy
 import yaml
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from transformers import PreTrainedModel, Trainer, set_seed
@@ -37,9 +40,11 @@ from arguments import (
     Arguments,
     RecipeArguments,
     UsageError,
+    beside,
     given_flags,
     number_problems,
     parse_flags,
+    place_problems,
     refuse,
     setting_problems,
     suggestion,
@@ -66,6 +71,7 @@ SEARCHABLE = {
 }
 # In which two commands of one search may differ: places, and what is only shown.
 MAY_DIFFER = (
+    *("push_to_hub", "report_to", "logging_*", "hub_*", "do_*", "run_name"),
     *(
         "n_trials",
         "search_dir",
@@ -175,20 +181,22 @@ def parse(argv: Sequence[str]) -> tuple[Arguments, SearchArguments, Space]:
     """What the program is told, checked: each end of the space by the checks that run_ner.py makes."""
     *run, search = parse_flags(argv, (*OF_A_RUN, SearchArguments), PROGRAM)
     model_args, data_args, args = run
-    search.search_dir = search.search_dir or f"{Path(args.output_dir)}_search"
+    search.search_dir = search.search_dir or beside(args.output_dir, "search")
     problems = setting_problems(*run) + number_problems([search], {"n_trials": (1, math.inf)})
     if unusual_protocol(data_args):
         problems.append(
             "--eval_split_name: expected a split that is not trained on and is not test; a search is by devel"
         )
-    if Path(search.search_dir).exists() and not Path(search.search_dir).is_dir():
-        problems.append(f"--search_dir: found the file {search.search_dir}; expected a folder")
+    problems += place_problems("search_dir", search.search_dir, args.output_dir)
+    problems += storage_problems(search.storage)
     if args.world_size > 1:
         problems.append(
             f"found {args.world_size} processes of one training; expected one. Several searches at once: "
             "start this command several times, each with a device of its own"
         )
     space, wrong = read_space(search.search_space)
+    if args.max_steps > 0 and "num_train_epochs" in space:
+        wrong.append("search_space.num_train_epochs: --max_steps is given, which wins; expected one of them")
     refuse(problems + wrong)
     refuse([problem for name in space for problem in end_problems(name, space[name], run)])
     args.do_train, args.do_eval, args.do_predict, args.push_to_hub = True, False, False, False
@@ -199,13 +207,37 @@ def parse(argv: Sequence[str]) -> tuple[Arguments, SearchArguments, Space]:
     return tuple(run), search, space
 
 
+def storage_problems(url: str | None) -> list[str]:
+    if url is None:
+        return []
+    try:
+        sqlalchemy.engine.make_url(url).get_dialect()
+    except (SQLAlchemyError, ImportError) as error:
+        return [
+            f"--storage: {' '.join(str(error).split())}; expected a URL such as "
+            "postgresql+psycopg://USER:PASSWORD@HOST/NAME whose driver is installed, or no flag for SQLite"
+        ]
+    return []
+
+
+def once(pairs: Sequence[tuple[str, object]]) -> dict:
+    """A JSON object's pairs, each name once."""
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"found '{twice[0]}' twice")
+    return dict(pairs)
+
+
 def read_space(text: str | None) -> tuple[Space, list[str]]:
     """The space, numbers as numbers, and what is wrong with it."""
     try:
-        raw = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        return {}, [f"--search_space: not JSON: {error}"]
-    if not isinstance(raw, dict) or not raw:
+        raw = json.loads(text or "{}", object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        return {}, [f"--search_space: not JSON that can be used: {error}"]
+    if not isinstance(raw, dict):
+        return {}, [f"--search_space: found {text}; expected a mapping of settings to values"]
+    if not raw:
         return {}, [
             f"--search_space: found nothing to search; expected settings among {', '.join(SEARCHABLE)}"
         ]
@@ -232,15 +264,16 @@ def read_space(text: str | None) -> tuple[Space, list[str]]:
 def as_number(value: object) -> object:
     """YAML reads 5e-5 as text; what can be a number is one."""
     if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value)
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                return number(value)
     return value
 
 
 def fits(value: object, kind: str) -> bool:
     if kind == "true or false":
         return isinstance(value, bool)
-    numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    numeric = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
     return numeric and (kind == "number" or isinstance(value, int))
 
 
@@ -262,7 +295,7 @@ def bound_problems(place: str, bounds: Mapping, kind: str) -> list[str]:
     low, high, step, log = (bounds.get(name) for name in ("low", "high", "step", "log"))
     if not low < high:
         return [f"{place}: found low {low:g} and high {high:g}; expected low below high"]
-    if log not in (None, True, False) or (log and (low <= 0 or step is not None)):
+    if not isinstance(log, bool | None) or (log and (low <= 0 or step is not None)):
         return [f"{place}: found log {log} with low {low:g}; expected true with low above 0 and no step"]
     if step is not None and not 0 < step <= (high - low) * 1.001:  # 0.3 - 0.2 is less than 0.1
         return [f"{place}: found step {step:g}; expected more than 0 and at most high - low"]
@@ -292,8 +325,11 @@ def open_study(search: SearchArguments, args: RecipeArguments, settings: dict) -
         try:
             study = optuna.create_study(load_if_exists=True, study_name=STUDY, **study_options(search, args))
         except (ImportError, SQLAlchemyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UsageError(f"--storage: {reason}; expected a database that can be written") from None
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+            place = "--storage" if search.storage else f"--search_dir: {folder / 'trials.db'}"
+            raise UsageError(
+                f"{place}: {reason}; expected a database that Optuna can read and write, or none there yet"
+            ) from None
         begun = study.user_attrs.get("settings")
         if begun is None:
             study.set_user_attr("settings", settings)
@@ -331,7 +367,11 @@ def lock(folder: Path) -> filelock.FileLock:
 def settings_of(argv: Sequence[str], splits: Mapping[str, Split]) -> dict:
     """What makes a search the same search: the settings given, and the corpus by its content."""
     given = given_flags(argv, (*OF_A_RUN, SearchArguments), PROGRAM)
-    settings = {name: value for name, value in given.items() if name not in MAY_DIFFER}
+    settings = {
+        name: value
+        for name, value in given.items()
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in MAY_DIFFER)
+    }
     return settings | {f"{role} corpus": fingerprint(split.sentences) for role, split in splits.items()}
 
 
@@ -432,6 +472,8 @@ def draw(study: optuna.Study, folder: Path, score: str) -> list[str]:
         pictures["param_importances"] = optuna.visualization.matplotlib.plot_param_importances
     for name, plot in pictures.items():
         axes = plot(study, target_name=score)
+        if name == "optimization_history":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for kind in ("png", "svg"):
             axes.figure.savefig(folder / f"{name}.{kind}", dpi=150, bbox_inches="tight")
         plt.close(axes.figure)

@@ -13,7 +13,6 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import random
 import sys
 import tempfile
@@ -36,8 +35,10 @@ from arguments import (
     DataArguments,
     ModelArguments,
     RecipeArguments,
+    beside,
     number_problems,
     parse_flags,
+    place_problems,
     refuse,
     setting_problems,
 )
@@ -90,7 +91,7 @@ class RangeTestArguments:
 
 RANGES = {
     **dict.fromkeys(("min_lr", "max_lr"), (1e-12, math.inf)),
-    "num_steps": (2, math.inf),
+    "num_steps": (2, 100_001),
     "smoothing": (0, 1),
     "diverge_factor": (1.01, math.inf),
     "seeds": (0, 2**32),
@@ -208,7 +209,7 @@ def parse(argv: Sequence[str]) -> tuple[Arguments, RangeTestArguments]:
     """What the program is told, checked; TrainingArguments' own places for results are not used."""
     *run, test = parse_flags(argv, (*OF_A_RUN, RangeTestArguments), PROGRAM)
     args = run[2]
-    test.range_test_dir = test.range_test_dir or f"{Path(args.output_dir)}_lr_range_test"
+    test.range_test_dir = test.range_test_dir or beside(args.output_dir, "lr_range_test")
     problems = setting_problems(*run) + number_problems([test], RANGES)
     if not problems and test.min_lr >= test.max_lr:
         problems.append(f"--max_lr: found {test.max_lr:g}; expected more than --min_lr, {test.min_lr:g}")
@@ -217,22 +218,12 @@ def parse(argv: Sequence[str]) -> tuple[Arguments, RangeTestArguments]:
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             problems.append(f"--{name}: found {twice[0]} twice; expected each value once")
-    problems += place_problems(Path(test.range_test_dir))
+    problems += place_problems("range_test_dir", test.range_test_dir, args.output_dir)
     refuse(problems)
     args.do_train, args.do_eval, args.do_predict, args.push_to_hub = True, False, False, False
     args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     args.load_best_model_at_end, args.resume_from_checkpoint, args.report_to = False, None, []
     return tuple(run), test
-
-
-def place_problems(folder: Path) -> list[str]:
-    """Whether the results could be written; said before the sweeps, not after."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not place.is_dir():
-        return [f"--range_test_dir: found the file {place}; expected a folder"]
-    if not os.access(place, os.W_OK):
-        return [f"--range_test_dir: {place} can't be written; expected another folder"]
-    return []
 
 
 def compared_settings(args: RecipeArguments, test: RangeTestArguments) -> list[dict]:
@@ -314,26 +305,31 @@ def render_line(setting: dict) -> str:
     )
 
 
-def draw(settings: Sequence[dict], smoothing: float, title: str) -> Figure:
-    """All curves, raw and smoothed, over the logarithm of the rate, with what the rules say."""
+def draw(settings: Sequence[dict], test: RangeTestArguments, title: str) -> Figure:
+    """All curves, raw and smoothed, over the rate, with what the rules say."""
+    smoothing = test.smoothing
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    alone = len(settings) == 1
     for number, setting in enumerate(settings):
         colour = COLOURS[number % len(COLOURS)]
         style = LINES[number // len(COLOURS) % len(LINES)]
         recommended = setting["says"].recommended
         says = "no suggestion" if recommended is None else short(recommended)
         name = f"{as_flags(setting['flags'])}: {says}" if setting["flags"] else "smoothed loss"
-        for row in setting["rows"]:
+        for place, row in enumerate(setting["rows"]):
+            if alone and len(setting["rows"]) > 1:
+                colour, name = COLOURS[place % len(COLOURS)], f"seed {row['flags']['seed']}"
             rates, losses = finite_part(row["curve"].rates, row["curve"].losses)
             axes.plot(rates, losses, color=colour, linewidth=0.6, alpha=0.35)
             axes.plot(rates, smooth(losses, smoothing), style, color=colour, linewidth=1.8, label=name)
             name = None  # one entry a setting
-        if len(settings) == 1:
+        if alone:
+            colour = "black" if len(setting["rows"]) > 1 else colour
             mark_rules(axes, setting, smoothing, colour)
         if recommended is not None:
             axes.axvline(recommended, color=colour, linestyle=style, linewidth=0.9)
-    axes.set_xscale("log")
+    axes.set_xscale("log" if test.schedule == "exponential" else "linear")
     axes.set_ylim(*heights([row["curve"] for setting in settings for row in setting["rows"]]))
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss of the step (thin), smoothed (thick)")
@@ -349,7 +345,7 @@ def heights(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
     finite = [losses for curve in curves if len(losses := finite_part(curve.rates, curve.losses)[1])]
     if not finite:
         return None, None
-    floor, top = min(losses.min() for losses in finite), max(losses[:10].max() for losses in finite)
+    floor, top = min(losses.min() for losses in finite), max(losses[0] for losses in finite)
     margin = 0.1 * max(top - floor, 1e-3)
     return floor - margin, top + 3 * margin
 
@@ -390,7 +386,7 @@ def write_results(
     """The picture twice and the numbers, all made before the first is written."""
     folder = Path(test.range_test_dir)
     title = f"{facts['model']}, {test.num_steps} steps, {len(rows)} curve{'s' * (len(rows) > 1)}"
-    figure = draw(settings, test.smoothing, title)
+    figure = draw(settings, test, title)
     with tempfile.TemporaryDirectory() as scratch:
         pictures = [Path(scratch) / f"lr_range_test.{kind}" for kind in ("png", "svg")]
         for picture in pictures:

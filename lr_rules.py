@@ -26,6 +26,7 @@ RECOMMENDED = "knee"
 FALL = 0.9
 FEWEST_POINTS = 20
 SMALLEST_FALL = 0.05  # of the loss at the start
+CEILING = 1.25  # times the first loss: what is above has diverged, how far does not matter
 NOISE = 3.0  # a fall must be this many times the spread of the losses about their smoothed curve
 EDGES = (
     0.05,
@@ -50,18 +51,21 @@ def suggest(rates: Sequence[float], losses: Sequence[float], smoothing: float) -
         losses: loss of each step. (steps,)
         smoothing: as for `smooth`.
     """
+    whole = len(losses)
     rates, losses = finite_part(rates, losses)
     if len(losses) < FEWEST_POINTS:
+        diverged = len(losses) < whole or losses[-1] > CEILING * losses[0]
+        change = "lower --max_lr, or --min_lr too" if diverged else "raise --num_steps"
         return Suggestion(
             {},
             None,
-            f"found {len(losses)} points before the loss diverged or the sweep ended; expected at least "
-            f"{FEWEST_POINTS}: raise --num_steps, or lower --min_lr",
+            f"found {len(losses)} points{' before the loss diverged' if diverged else ''}; expected at least "
+            f"{FEWEST_POINTS}: {change}",
         )
     smoothed = smooth(losses, smoothing)
     lowest = int(smoothed.argmin())
     fall = smoothed[0] - smoothed[lowest]
-    if fall <= max(SMALLEST_FALL * abs(smoothed[0]), NOISE * spread(losses - smoothed)):
+    if fall <= max(SMALLEST_FALL * abs(smoothed[0]), NOISE * spread((losses - smoothed)[: lowest + 1])):
         return Suggestion(
             {},
             None,
@@ -94,9 +98,12 @@ def smooth(losses: Sequence[float], smoothing: float) -> np.ndarray:
     """Mean of the moving averages from the left and from the right, so that the curve has no lag.
 
     A one-way average with weight 0.9 lags by nine steps: half a decade of a usual sweep, and every rule's
-    rate comes out that much too high.
+    rate comes out that much too high. Losses far above the first one are lowered to a ceiling before: the
+    average from the right would carry an explosion back to where the loss was still falling.
     """
     losses = np.asarray(losses, float)
+    if len(losses):
+        losses = np.minimum(losses, CEILING * abs(losses[0]))
     return (moving_average(losses, smoothing) + moving_average(losses[::-1], smoothing)[::-1]) / 2
 
 
@@ -115,9 +122,9 @@ def spread(residuals: np.ndarray) -> float:
 
 
 def steepest(rates: np.ndarray, smoothed: np.ndarray, lowest: int) -> int:
-    """The step of the steepest descent before the lowest point."""
+    """The step of the steepest descent before the lowest point, but the first, which has one neighbour."""
     slopes = np.gradient(smoothed, np.log(rates))
-    return int(slopes[: lowest + 1].argmin())
+    return 1 + int(slopes[1 : max(lowest, 1) + 1].argmin())
 
 
 def valley(smoothed: np.ndarray) -> int:

@@ -32,12 +32,18 @@ class PredictionFileError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One split, predicted: words, gold and predicted tags by sentence, in corpus order, and the scores."""
+    """One split, predicted: words, gold and predicted tags by sentence, in corpus order, and the scores.
+
+    `documents` numbers the abstract of each sentence (None: not known); `confidence` is the model's
+    probability of each word's predicted tag (None: not kept).
+    """
 
     words: list[list[str]]
     gold: list[list[str]]
     predicted: list[list[str]]
     scores: dict
+    documents: list[int] | None = None
+    confidence: list[list[float]] | None = None
 
 
 class NerScores(evaluate.Metric):
@@ -225,10 +231,19 @@ def flatten(scores: dict, prefix: str = "") -> dict[str, float]:
 
 
 def format_predictions(evaluation: Evaluation) -> str:
-    """`word TAB gold TAB predicted`, a blank line after each sentence: what conlleval -d '\\t' reads."""
+    """`word TAB gold TAB predicted`, a blank line after each sentence: what conlleval -d '\\t' reads.
+
+    A second blank line ends each abstract, where abstracts are known.
+    """
     lines = []
-    for columns in zip(evaluation.words, evaluation.gold, evaluation.predicted, strict=True):
+    documents = evaluation.documents or []
+    following = [*documents[1:], None]
+    for number, columns in enumerate(
+        zip(evaluation.words, evaluation.gold, evaluation.predicted, strict=True)
+    ):
         lines += ["\t".join(row) + "\n" for row in zip(*columns, strict=True)] + ["\n"]
+        if documents and documents[number] != following[number]:
+            lines.append("\n")
     return "".join(lines)
 
 
@@ -244,11 +259,14 @@ def read_predictions(path: str | Path) -> Evaluation:
     except (OSError, UnicodeDecodeError) as error:
         raise PredictionFileError(f"{path}: {error}; expected a UTF-8 prediction file") from None
     sentences: list[list[list[str]]] = [[]]
-    for number, line in enumerate(text.split("\n"), start=1):
+    documents, document = [], 0
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         fields = line.split("\t")
         if fields == [""]:
+            document += bool(documents) and not sentences[-1]  # a second blank line: an abstract's end
             sentences.append([])
         elif len(fields) == 3:
+            documents += [] if sentences[-1] else [document]
             sentences[-1].append(fields)
         else:
             raise PredictionFileError(
@@ -257,7 +275,7 @@ def read_predictions(path: str | Path) -> Evaluation:
     columns = [[list(column) for column in zip(*rows, strict=True)] for rows in sentences if rows]
     words, gold, predicted = (list(side) for side in zip(*columns, strict=True)) if columns else ([], [], [])
     try:
-        return Evaluation(words, gold, predicted, score(gold, predicted))
+        return Evaluation(words, gold, predicted, score(gold, predicted), documents if document else None)
     except ValueError as error:
         raise PredictionFileError(f"{path}: {error}") from None
 

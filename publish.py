@@ -21,14 +21,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 from huggingface_hub.utils import validate_repo_id
 
 from model_card import CardError, write_model_card
-from report import RESULT_FILES, write_text
+from report import PAGE, RESULT_FILES, write_text
 
 # What goes up: nothing that merely lies in the folder, such as a corpus, a cache or a checkpoint.
 MODEL_FILES = (
     *("README.md", "config.json", "*.safetensors", "*.safetensors.index.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
 )
-CORPUS_TEXT = ("predictions_*.tsv", "mistakes_*.txt")  # files that hold the sentences themselves
+CORPUS_TEXT = ("predictions_*.tsv", "mistakes_*.txt", PAGE)  # files that hold the sentences themselves
 
 
 class PublishError(RuntimeError):
@@ -96,7 +96,9 @@ def publish_folder(
 def published_files(folder: str | Path, corpus: str) -> list[str]:
     """Names of the files of a folder that go up: model, tokenizer, card, and the run's own reports."""
     patterns = (*MODEL_FILES, *RESULT_FILES)
-    names = sorted(path.name for path in Path(folder).iterdir() if path.is_file())
+    places = (Path(folder), Path(folder, "figures"))
+    files = [path for place in places if place.is_dir() for path in place.iterdir() if path.is_file()]
+    names = sorted(path.relative_to(folder).as_posix() for path in files)
     left = CORPUS_TEXT if corpus == "custom" else ()
     return [
         name

@@ -1,7 +1,7 @@
 """What a person looks at: classification reports, mistakes, predictions, and the callback that writes them.
 
 Rendering functions take values and return text; only `write_split` and the callback write files. run_ner.py
-hands the callback a folder and the scorer of the validation split. Imports metrics only.
+hands the callback a folder and the scorer of the validation split. Imports errors and metrics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,29 @@ from typing import Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from errors import render_kinds
 from metrics import AVERAGES, Evaluation, format_predictions
 
 SERVED_FORMS = ("sentences", "abstracts")
 REPORT_FILES = {"validation": "classification_report.txt", "test": "classification_report_test.txt"}
+PAGE = "report.html"
+FIGURES = (
+    *("training_curves", "type_scores", "span_confusion", "word_confusion", "f1_by_entity_length"),
+    *("f1_by_sentence_length", "f1_by_seen", "label_distribution"),
+)
 RESULT_FILES = (
+    PAGE,
+    *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),
     *("run.json", "all_results.json", "train_results.json", "eval_results.json", "test_results.json"),
     *("classification_report.txt", "classification_report_test.txt", "trainer_state.json"),
     *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
 )
-VALIDATION_FILES = ("classification_report.txt", "predictions_validation.tsv", "mistakes_validation.txt")
+VALIDATION_FILES = (
+    PAGE,
+    "classification_report.txt",
+    "predictions_validation.tsv",
+    "mistakes_validation.txt",
+)
 OTHER_READINGS = {
     "span_strict": "strict IOB2 (an entity begins with B-)",
     "left_boundary": "left boundary and type",
@@ -127,7 +140,7 @@ def write_split(
 
     `served` is what served.serve_check returned, `strategy` the one to recommend.
     """
-    report = render_report(split, evaluation.scores, facts)
+    report = render_report(split, evaluation.scores, facts) + "\n" + render_kinds(evaluation)
     if served:
         report += render_served(served, evaluation.scores["span"]["micro"]["f1"], strategy)
     for path, text in (

@@ -6,6 +6,7 @@
 The top of the house: it imports all the others.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -13,7 +14,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import datasets
@@ -40,6 +42,7 @@ from arguments import (
     parse_arguments,
 )
 from encoder import fit_together, load_model, load_tokenizer, resolve_model
+from intervals import intervals
 from jnlpba_dataset import (
     AlignmentError,
     CorpusError,
@@ -47,10 +50,12 @@ from jnlpba_dataset import (
     encode,
     fingerprint,
     load_jnlpba,
+    split_counts,
     with_abstracts,
 )
 from metrics import Evaluation, NerScores, flatten
 from model_card import write_model_card
+from page import PageCallback, Story, seen_entities, write_page
 from publish import CORPUS_TEXT, PublishError, check_access, publish_folder
 from record import run_facts, run_record
 from report import (
@@ -156,13 +161,27 @@ class SplitScorer:
 
     def __call__(self, output: EvalPrediction) -> dict[str, float]:
         names = np.array(label_names(self.split.sentences))
-        gold, predicted = (decode(self.split.windows, ids) for ids in (output.label_ids, output.predictions))
+        ids, probabilities = output.predictions
+        gold, predicted = (decode(self.split.windows, side) for side in (output.label_ids, ids))
         if gold != list(self.split.sentences["ner_tags"]):
             raise RuntimeError("the words that came back from the model are not those of the corpus")
         gold, predicted = ([names[tags].tolist() for tags in side] for side in (gold, predicted))
         scores = NerScores().compute(predictions=predicted, references=gold)
-        self.evaluation = Evaluation(list(self.split.sentences["tokens"]), gold, predicted, scores)
+        self.evaluation = Evaluation(
+            list(self.split.sentences["tokens"]),
+            gold,
+            predicted,
+            scores,
+            documents=numbered(self.split.sentences["document_id"]),
+            confidence=decode(self.split.windows, probabilities, kind=float),
+        )
         return {"loss": mean_loss(output), **headline(scores)}
+
+
+def numbered(names: Iterable[str]) -> list[int]:
+    """A number for each distinct name, in the order in which they first come."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
 def corpus_facts(split: Split) -> dict[str, str]:
@@ -196,9 +215,13 @@ def headline(scores: dict) -> dict[str, float]:
     }
 
 
-def predicted_ids(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Reduce logits (batch, tokens, labels) to label ids (batch, tokens) on the device, to be kept."""
-    return logits.argmax(dim=-1)
+def predicted_ids(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reduce logits (batch, tokens, labels) on the device to label ids and their probabilities, to be kept.
+
+    Both are (batch, tokens).
+    """
+    probabilities, ids = logits.float().softmax(dim=-1).max(dim=-1)
+    return ids, probabilities
 
 
 def token_loss(
@@ -328,6 +351,8 @@ def clear_results(args: RecipeArguments) -> None:
     for name in (*RESULT_FILES, *(["README.md"] if args.do_train else [])):
         if name not in kept:
             Path(args.output_dir, name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or with somebody's own files in it
+        Path(args.output_dir, "figures").rmdir()
 
 
 def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScorer) -> None:
@@ -339,7 +364,15 @@ def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScore
         scorer.metrics = trainer.predict(split.windows, metric_key_prefix=role).metrics
     prefix = PREFIXES[role]
     scorer.facts[f"{role} loss"] = f"{scorer.metrics[f'{prefix}_loss']:.4f} (mean over labelled subtokens)"
-    scorer.metrics |= flatten(scorer.evaluation.scores, f"{prefix}_")
+    sure = intervals(scorer.evaluation)
+    micro = sure["f1"]["micro"]
+    scorer.facts["95 % interval"] = (
+        f"micro F1 {micro['low']:.4f} to {micro['high']:.4f} ({sure['resamples']:,} bootstrap draws of "
+        f"{sure['units']:,} {sure['unit']})"
+    )
+    scorer.metrics |= flatten(scorer.evaluation.scores, f"{prefix}_") | flatten(
+        sure["f1"], f"{prefix}_interval_"
+    )
     trainer.save_metrics(prefix, scorer.metrics)
 
 
@@ -394,18 +427,55 @@ def write_reports(
             print(render_mistakes(scorer.evaluation, show_mistakes))
 
 
-def finish(trainer: Trainer, scorers: dict[str, SplitScorer], record: dict, show_mistakes: int) -> None:
-    """On the main process: reports, record, card, final screen; checkpoints of a finished run go."""
+def finish(
+    trainer: Trainer,
+    scorers: dict[str, SplitScorer],
+    record: dict,
+    data_args: DataArguments,
+    story: Story | None,
+) -> None:
+    """On the main process: reports, record, page, card, final screen; checkpoints of a finished run go."""
     args = trainer.args
     served = record["served"]
-    write_reports(args, scorers, show_mistakes, served and served["strategy"])
+    strategy = served and served["strategy"]
+    write_reports(args, scorers, data_args.show_mistakes, strategy)
     write_text(Path(args.output_dir) / "run.json", json.dumps(record, indent=2) + "\n")
+    if story and scorers:
+        end_story(story, trainer, scorers, record, strategy)
+        write_page(args.output_dir, story, with_figures=True)
     if args.do_train:
         trainer.create_model_card()
         for checkpoint in checkpoints(args.output_dir):
             shutil.rmtree(checkpoint)
     evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
     print(render_summary(evaluations, args.output_dir))
+
+
+def begin_story(args: RecipeArguments, splits: dict[str, Split], facts: dict[str, str]) -> Story:
+    """What the page tells of the corpus, and of a run that has yet to begin."""
+    corpus, seen = {}, None
+    for role, split in splits.items():
+        names = np.array(label_names(split.sentences))
+        tags = [names[row].tolist() for row in split.sentences["ner_tags"]]
+        counts = Counter(tag for row in tags for tag in row)
+        corpus[role] = {"name": split.name, "labels": dict(counts), **split_counts(split.sentences)}
+        if role == "train":
+            seen = seen_entities(split.sentences["tokens"], tags)
+    return Story(Path(args.output_dir).resolve().name, facts, {}, corpus, seen=seen)
+
+
+def end_story(
+    story: Story, trainer: Trainer, scorers: dict[str, SplitScorer], record: dict, strategy: str | None
+) -> None:
+    """What the page tells of a run that has ended."""
+    story.evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
+    story.served = {role: scorer.served for role, scorer in scorers.items() if scorer.served}
+    story.facts = list(scorers.values())[-1].facts
+    story.history, story.strategy, story.status = trainer.state.log_history, strategy, ""
+    kept = kept_history(trainer.args, trainer.state)
+    story.best_step = kept[-1]["step"] if kept else None
+    origin = {name: record[name] for name in ("device", "processes")}
+    story.settings = {"settings": record["settings"], "origin": origin, "versions": record["versions"]}
 
 
 def prepare_publishing(args: RecipeArguments) -> bool:
@@ -468,6 +538,9 @@ def run(
     model, tokenizer, splits = prepare(roles, model_args, data_args, args)
     facts = run_facts(model_args, data_args, args, argv)
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
+    story = begin_story(args, splits, facts) if data_args.do_report_page else None
+    if story and "validation" in scorers:
+        trainer.add_callback(PageCallback(args.output_dir, scorers["validation"], story))
     if trainer.is_world_process_zero():
         print(*filter(None, [f"Precision: {args.precision_reason}", one_process_note(args)]), sep="\n")
         clear_results(args)
@@ -483,7 +556,7 @@ def run(
         served = {role: scorer.served for role, scorer in scorers.items() if scorer.served}
         record = run_record(model_args, data_args, trainer, splits, served, facts)
         record["seconds"] = round(time.perf_counter() - start, 1)
-        finish(trainer, scorers, record, data_args.show_mistakes)
+        finish(trainer, scorers, record, data_args, story)
         if to_publish:
             publish(args, record)
     trainer.end()

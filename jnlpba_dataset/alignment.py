@@ -94,20 +94,23 @@ def encode(
     return rows
 
 
-def decode(windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[int]]) -> list[list[int]]:
+def decode(
+    windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[int]], kind: type = int
+) -> list[list[int]]:
     """Put the label ids of windows back together: one list a sentence, one id a word, in the split's order.
 
     Args:
         windows: the columns sentence, sentence_words, first_word and word_positions that `encode` made, in
             any row order.
         label_ids: gold or predicted ids, shape (windows, subtokens), right-padded; row i belongs to window i.
+        kind: what each is to be; float for the probabilities of labels.
 
     Raises:
         ValueError: a word in no window or in two, or rows that do not fit.
     """
     names = ("sentence", "first_word", "word_positions", "sentence_words")
     pieces = [
-        (sentence, first, [int(ids[position]) for position in positions], size)
+        (sentence, first, [kind(ids[position]) for position in positions], size)
         for sentence, first, positions, size, ids in zip(
             *map(windows.__getitem__, names), label_ids, strict=True
         )

@@ -137,7 +137,7 @@ def sample_flags(tiny_bert, cache_dir) -> list[str]:
         *("--model_name_or_path", str(tiny_bert), "--dataset_config_name", "sample"),
         *("--cache_dir", str(cache_dir), "--do_train", "--do_eval", "--do_predict"),
         *("--num_train_epochs", "3", "--learning_rate", "3e-3", "--per_device_train_batch_size", "8"),
-        *("--logging_steps", "10", "--seed", "1", "--disable_tqdm", "true"),
+        *("--logging_steps", "10", "--seed", "1", "--disable_tqdm", "true", "--do_report_page", "false"),
     ]
 
 
@@ -175,7 +175,9 @@ def quickstart(tmp_path_factory, cache_dir) -> Path:
 def trained(tmp_path_factory, sample_flags) -> Path:
     """The output folder of one finished and served training on the sample, run as a program."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    result = run_program(*sample_flags, "--do_serve_check", "--output_dir", folder)
+    result = run_program(
+        *sample_flags, "--do_serve_check", "--do_report_page", "true", "--output_dir", folder
+    )
     assert result.returncode == 0, result.stderr
     folder.with_suffix(".stdout").write_text(result.stdout)
     return folder

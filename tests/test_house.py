@@ -21,7 +21,11 @@ MAY_IMPORT = {
     "metrics": set(),
     "arguments": set(),
     "encoder": {"arguments"},
-    "report": {"metrics"},
+    "intervals": {"metrics"},
+    "errors": {"metrics"},
+    "figures": {"errors", "metrics"},
+    "report": {"errors", "metrics"},
+    "page": {"errors", "figures", "intervals", "metrics", "report"},
     "served": {"metrics", "report"},
     "publish": {"model_card", "report"},
     "model_card": {"jnlpba_dataset", "report"},
@@ -34,7 +38,7 @@ MAY_IMPORT = {
     },
     "run_ner": {
         *("arguments", "encoder", "jnlpba_dataset", "metrics", "model_card", "publish", "record", "report"),
-        "served",
+        *("intervals", "page", "served"),
     },
 }
 README = (REPO / "README.md").read_text()

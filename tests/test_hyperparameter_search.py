@@ -12,7 +12,7 @@ import time
 import optuna
 import pytest
 import yaml
-from conftest import REPO
+from conftest import REPO, run_program
 
 import hyperparameter_search
 import run_ner
@@ -129,6 +129,28 @@ def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config
     assert len(set(rates)) == 4
 
 
+def test_a_token_is_neither_kept_nor_compared(config, tmp_path, capsys):
+    path = config({"weight_decay": [0.1]}, n_trials=1, num_train_epochs=1)
+    assert hyperparameter_search.main([path, "--hub_token", "hf_secret", "--push_to_hub", "true"]) == 0
+    assert hyperparameter_search.main([path]) == 0
+    for file in (tmp_path / "search").iterdir():
+        assert b"hf_secret" not in file.read_bytes(), file
+    assert "hf_secret" not in "".join(capsys.readouterr())
+
+
+def test_a_damaged_database_is_named(config, tmp_path, capsys):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search/trials.db").write_bytes(b"not a database" * 100)
+    assert hyperparameter_search.main([config({"weight_decay": [0.1]})]) == 2
+    assert "trials.db: file is not a database; expected" in capsys.readouterr().err
+
+
+def test_two_processes_of_one_training_are_refused(config):
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
+    result = run_program(config(SPACE), program="hyperparameter_search.py", launcher=launcher)
+    assert result.returncode != 0 and "found 2 processes of one training" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("space", "settings", "complaint"),
     [
@@ -155,11 +177,16 @@ def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config
         (SPACE, {"train_split_name": "train+validation"}, "--eval_split_name: expected a split that is not"),
         (SPACE, {"n_trials": 0}, "--n_trials: found 0; expected at least 1"),
         (SPACE, {"search_dir": __file__}, "expected a folder"),
-        (SPACE, {"storage": "oracle-of-delphi"}, "--storage: "),
+        (SPACE, {"storage": "oracle-of-delphi"}, "expected a URL such as postgresql"),
+        (SPACE, {"search_dir": "/proc/no"}, "where nothing can be written"),
+        (SPACE, {"max_steps": 5}, "search_space.num_train_epochs: --max_steps is given"),
+        ("[1", {}, "--search_space: not JSON that can be used"),
+        ('{"weight_decay": [0], "weight_decay": [1]}', {}, "found 'weight_decay' twice"),
     ],
 )
 def test_bad_input_ends_in_one_message(space, settings, complaint, config, tmp_path, capsys):
     assert hyperparameter_search.main([config(space, **settings)]) == 2
     message = capsys.readouterr().err
     assert complaint in message and "Traceback" not in message
+    assert not (tmp_path / "search").exists()
     assert not (tmp_path / "model").exists()

@@ -67,7 +67,7 @@ def test_valley_equals_a_naive_one(losses):
     assert valley(np.array(losses, float)) == naive_valley(losses)
 
 
-@given(st.lists(st.floats(0, 10), min_size=2, max_size=50), st.floats(0, 0.95))
+@given(st.lists(st.floats(2, 2.4), min_size=2, max_size=50), st.floats(0, 0.95))
 def test_smoothing_has_no_lag(losses, smoothing):
     """The curve of the losses in reverse is the curve in reverse, which no one-way average gives."""
     there, back = smooth(losses, smoothing), smooth(losses[::-1], smoothing)[::-1]
@@ -113,6 +113,14 @@ def test_an_explosion_is_not_the_steepest_descent():
     said = suggest(RATES, losses, smoothing=0.0)
     assert said.rates["steepest"] < 2e-4
     assert steepest(RATES, losses, lowest=70) < 60
+
+
+@pytest.mark.parametrize("explosion", [19, 1e4, 1e7, 1e30])
+def test_how_far_a_loss_explodes_changes_nothing(explosion):
+    losses = cliff(2e-4)[:86]
+    whole, cut = suggest(RATES[:86], losses, 0.8), suggest(RATES[:86], [*losses[:-1], explosion], 0.8)
+    assert cut.recommended == pytest.approx(whole.recommended, rel=0.13)  # a step of the sweep
+    assert suggest(RATES[:3], [2.4, 2.3, explosion], 0.8).why.endswith("lower --max_lr, or --min_lr too")
 
 
 @pytest.fixture
@@ -232,6 +240,12 @@ def test_a_real_run_writes_pictures_and_numbers_and_nothing_else(sample_flags, t
     assert float(flag) == pytest.approx(numbers["suggestions"][0]["recommended"], rel=0.05)
 
 
+def test_the_models_own_folder_is_refused(sample_flags, tmp_path, capsys):
+    folder = str(tmp_path / "model")
+    assert lr_range_test.main([*sample_flags, "--output_dir", folder, "--range_test_dir", folder]) == 2
+    assert "the model's own --output_dir" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
@@ -244,6 +258,7 @@ def test_a_real_run_writes_pictures_and_numbers_and_nothing_else(sample_flags, t
         (["--seeds", "1", "1"], "--seeds: found 1 twice"),
         (["--dropout_grid", "0.1", "1.5"], "--dropout_grid: found 1.5; expected at least 0 and less than 1"),
         (["--range_test_dir", __file__], "expected a folder"),
+        (["--range_test_dir", "/proc/no"], "where nothing can be written"),
         (["--smothing", "0.5"], "did you mean --smoothing?"),
         (["--data_dir", "/nowhere"], "/nowhere"),
     ],

@@ -3,6 +3,7 @@
 python -m pytest tests/test_metrics.py
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -294,9 +295,11 @@ def test_prediction_file_round_trip(tmp_path_factory, sentences):
     path = tmp_path_factory.getbasetemp() / "predictions.tsv"
     text = format_predictions(evaluation)
     assert read_predictions(write(path, text)) == evaluation
-    # Hand-edited files: Windows line ends, more blank lines, no blank line at the end.
+    # Hand-edited files: Windows line ends, more blank lines (which end abstracts), none at the end.
     edited = "\n" + text.replace("\n\n", "\n\n\n").rstrip("\n")
-    assert read_predictions(write(path, edited.replace("\n", "\r\n"))) == evaluation
+    read = read_predictions(write(path, edited.replace("\n", "\r\n")))
+    assert dataclasses.replace(read, documents=None) == evaluation
+    assert read.documents == (list(range(len(sentences))) if len(sentences) > 1 else None)
 
 
 @pytest.mark.parametrize(

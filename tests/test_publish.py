@@ -67,11 +67,14 @@ def ask(model: str | Path, environment: dict, revision: str = "main") -> subproc
 
 def push(sample_flags, folder: Path, environment: dict, *more: object) -> subprocess.CompletedProcess:
     words = [*sample_flags, "--output_dir", folder, "--push_to_hub", *more]
-    return run_program(*words, env=environment)
+    return run_program(*words, "--do_report_page", "true", env=environment)
 
 
 def on_disk(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """Each file's content, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def printed_command(text: str) -> list[str]:
@@ -298,11 +301,13 @@ def test_only_what_the_recipe_writes_goes_up(corpus, trained, tmp_path):
         (tmp_path / name).write_text("")
     (tmp_path / "checkpoint-3").mkdir()
     (tmp_path / "checkpoint-3" / "model.safetensors").write_text("")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "x-ray of a patient.png").write_text("")
     for name in on_disk(trained):
         (tmp_path / name).write_text("")
-    text = {name for name in on_disk(trained) if name.startswith(("predictions_", "mistakes_"))}
+    text = {name for name in on_disk(trained) if name.startswith(("predictions_", "mistakes_", "report"))}
     expected = set(on_disk(trained)) - (text if corpus == "custom" else set())
-    assert set(published_files(tmp_path, corpus)) == expected and len(text) == 4
+    assert set(published_files(tmp_path, corpus)) == expected and len(text) == 5
 
 
 def test_a_finished_run_goes_later_and_its_card_then_names_the_repository(

@@ -39,6 +39,7 @@ OUTPUT_FILES = {
         "all_results.json",
         "trainer_state.json",
     ),
+    *("report.html", "figures"),
 }
 PROMISE = "Mouse thymus was used as a source of glucocorticoid receptor from normal CS lymphocytes."
 
@@ -260,6 +261,7 @@ def test_accumulated_batches_follow_the_large_batch(sample_flags, tmp_path, stra
 
 def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path):
     folder = tmp_path / "model"
+    sample_flags = [*sample_flags, "--do_report_page", "true"]
     words = [sys.executable, "run_ner.py", *sample_flags, "--output_dir", str(folder)]
     with subprocess.Popen(words, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
