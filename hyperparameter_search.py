@@ -8,7 +8,6 @@ kept in one database: the same command goes on after a kill; started several tim
 on several that share the folder, it divides the trials among them. Imports run_ner.
 """
 
-import contextlib
 import copy
 import dataclasses
 import datetime
@@ -47,28 +46,15 @@ from arguments import (
     place_problems,
     refuse,
     setting_problems,
-    suggestion,
 )
 from encoder import load_model
 from jnlpba_dataset import fingerprint
 from record import current_commit, unusual_protocol
 from report import ReportCallback, write_text
 from run_ner import Split, build_trainer, encode_split, exit_code, label_names, prepare, token_loss
+from search_space import Space, end_problems, holder, read_space, suggested
 
 PROGRAM = "hyperparameter_search.py"
-# What may be searched, and of what kind its values are.
-SEARCHABLE = {
-    "learning_rate": "number",
-    "num_train_epochs": "number",
-    "per_device_train_batch_size": "whole number",
-    "weight_decay": "number",
-    "warmup_steps": "number",
-    "label_smoothing_factor": "number",
-    "hidden_dropout_prob": "number",
-    "attention_probs_dropout_prob": "number",
-    "label_all_tokens": "true or false",
-    "train_on_abstracts": "true or false",
-}
 # In which two commands of one search may differ: places, and what is only shown.
 MAY_DIFFER = (
     *("push_to_hub", "report_to", "logging_*", "hub_*", "do_*", "run_name"),
@@ -117,9 +103,6 @@ class SearchArguments:
     )
 
 
-Space = dict[str, Mapping | list]
-
-
 class Search:
     """What a trial does to a Trainer: Optuna's values become arguments, data and a fresh model."""
 
@@ -138,8 +121,10 @@ class Search:
         model_args, data_args = copy.copy(self.model_args), copy.copy(self.data_args)
         for name, value in values.items():
             setattr(holder(name, (model_args, data_args, self.trainer.args)), name, value)
-        encode_split(self.splits["train"], "train", data_args, self.tokenizer)
+        for role, split in self.splits.items():
+            encode_split(split, role, data_args, self.tokenizer)
         self.trainer.train_dataset = self.splits["train"].windows
+        self.trainer.eval_dataset = self.splits["validation"].windows
         smoothing = self.trainer.args.label_smoothing_factor
         self.trainer.compute_loss_func = functools.partial(token_loss, label_smoothing=smoothing)
         return load_model(model_args, label_names(self.splits["train"].sentences), fine_tune=True)
@@ -158,23 +143,8 @@ class Search:
         return max(self.objectives) if self.args.greater_is_better else min(self.objectives)
 
 
-def holder(name: str, groups: Sequence) -> object:
-    """The group of arguments that has a setting of this name."""
-    return next(group for group in groups if hasattr(group, name))
-
-
 def sampler(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
-
-
-def suggested(trial: optuna.Trial, name: str, choices: Mapping | list) -> object:
-    """The trial's value of one setting."""
-    if isinstance(choices, list):
-        return trial.suggest_categorical(name, choices)
-    whole = all(isinstance(choices[end], int) for end in ("low", "high"))
-    if whole and name in ("num_train_epochs", "per_device_train_batch_size"):
-        return trial.suggest_int(name, **choices)
-    return trial.suggest_float(name, **choices)
 
 
 def parse(argv: Sequence[str]) -> tuple[Arguments, SearchArguments, Space]:
@@ -195,6 +165,11 @@ def parse(argv: Sequence[str]) -> tuple[Arguments, SearchArguments, Space]:
             "start this command several times, each with a device of its own"
         )
     space, wrong = read_space(search.search_space)
+    if len(space.get("label_all_tokens", ())) > 1 and args.metric_for_best_model.endswith("loss"):
+        wrong.append(
+            "search_space.label_all_tokens: losses over other subtokens can't be compared; expected one "
+            "value, or another --metric_for_best_model"
+        )
     if args.max_steps > 0 and "num_train_epochs" in space:
         wrong.append("search_space.num_train_epochs: --max_steps is given, which wins; expected one of them")
     refuse(problems + wrong)
@@ -218,99 +193,6 @@ def storage_problems(url: str | None) -> list[str]:
             "postgresql+psycopg://USER:PASSWORD@HOST/NAME whose driver is installed, or no flag for SQLite"
         ]
     return []
-
-
-def once(pairs: Sequence[tuple[str, object]]) -> dict:
-    """A JSON object's pairs, each name once."""
-    names = [name for name, _ in pairs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"found '{twice[0]}' twice")
-    return dict(pairs)
-
-
-def read_space(text: str | None) -> tuple[Space, list[str]]:
-    """The space, numbers as numbers, and what is wrong with it."""
-    try:
-        raw = json.loads(text or "{}", object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        return {}, [f"--search_space: not JSON that can be used: {error}"]
-    if not isinstance(raw, dict):
-        return {}, [f"--search_space: found {text}; expected a mapping of settings to values"]
-    if not raw:
-        return {}, [
-            f"--search_space: found nothing to search; expected settings among {', '.join(SEARCHABLE)}"
-        ]
-    space, problems = {}, []
-    for name, choices in raw.items():
-        place = f"search_space.{name}"
-        if name not in SEARCHABLE:
-            hint = suggestion(name, set(SEARCHABLE))
-            problems.append(f"{place}: unknown; expected one of {', '.join(SEARCHABLE)}{hint}")
-        elif isinstance(choices, list) and choices:
-            space[name] = [as_number(one) for one in choices]
-            problems += value_problems(place, space[name], SEARCHABLE[name])
-        elif isinstance(choices, dict) and {"low", "high"} <= set(choices) <= {"low", "high", "log", "step"}:
-            space[name] = {key: as_number(value) for key, value in choices.items()}
-            problems += bound_problems(place, space[name], SEARCHABLE[name])
-        else:
-            problems.append(
-                f"{place}: found {json.dumps(choices)}; expected a list of values, or low and high with log "
-                "or step"
-            )
-    return space, problems
-
-
-def as_number(value: object) -> object:
-    """YAML reads 5e-5 as text; what can be a number is one."""
-    if isinstance(value, str):
-        for number in (int, float):
-            with contextlib.suppress(ValueError):
-                return number(value)
-    return value
-
-
-def fits(value: object, kind: str) -> bool:
-    if kind == "true or false":
-        return isinstance(value, bool)
-    numeric = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-    return numeric and (kind == "number" or isinstance(value, int))
-
-
-def value_problems(place: str, values: Sequence, kind: str) -> list[str]:
-    wrong = [value for value in values if not fits(value, kind)]
-    if wrong:
-        return [f"{place}: found {wrong[0]!r}; expected each a {kind}"]
-    if len(set(values)) < len(values):
-        return [f"{place}: found a value twice in {values}; expected each once"]
-    return []
-
-
-def bound_problems(place: str, bounds: Mapping, kind: str) -> list[str]:
-    """What Optuna would refuse, in words that name the setting."""
-    ends = [bounds[name] for name in ("low", "high", "step") if name in bounds]
-    if kind == "true or false" or not all(fits(end, kind) for end in ends):
-        expected = "a list of them" if kind == "true or false" else f"each a {kind}"
-        return [f"{place}: found {', '.join(map(repr, ends))}; expected {kind}, {expected}"]
-    low, high, step, log = (bounds.get(name) for name in ("low", "high", "step", "log"))
-    if not low < high:
-        return [f"{place}: found low {low:g} and high {high:g}; expected low below high"]
-    if not isinstance(log, bool | None) or (log and (low <= 0 or step is not None)):
-        return [f"{place}: found log {log} with low {low:g}; expected true with low above 0 and no step"]
-    if step is not None and not 0 < step <= (high - low) * 1.001:  # 0.3 - 0.2 is less than 0.1
-        return [f"{place}: found step {step:g}; expected more than 0 and at most high - low"]
-    return []
-
-
-def end_problems(name: str, choices: Mapping | list, run: Sequence) -> list[str]:
-    """The checks that run_ner.py makes, for each value or both ends of one setting's space."""
-    problems = []
-    for value in choices if isinstance(choices, list) else (choices["low"], choices["high"]):
-        groups = [copy.copy(group) for group in run]
-        setattr(holder(name, groups), name, value)
-        found = [problem for problem in setting_problems(*groups) if problem.startswith(f"--{name}:")]
-        problems += [f"search_space.{problem.removeprefix('--')}" for problem in found]
-    return problems
 
 
 def open_study(search: SearchArguments, args: RecipeArguments, settings: dict) -> optuna.Study:

@@ -59,6 +59,9 @@ class CardError(ValueError):
     """A folder without the files that a card is made from."""
 
 
+PICTURES = ("type_scores", "span_confusion")  # of figures/, where the run drew them
+
+
 def write_model_card(folder: str | Path) -> None:
     """Write README.md of a finished run's folder.
 
@@ -76,7 +79,10 @@ def write_model_card(folder: str | Path) -> None:
             if (folder / file).is_file()
         }
         card = ModelCard.from_template(
-            card_data(run, scores), template_path=str(TEMPLATE), **card_text(run, scores)
+            card_data(run, scores),
+            template_path=str(TEMPLATE),
+            pictures=[name for name in PICTURES if (folder / "figures" / f"{name}.png").is_file()],
+            **card_text(run, scores),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         kind = type(error).__name__

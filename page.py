@@ -3,23 +3,27 @@
     xdg-open OUTPUT_DIR/report.html        # or a double click: one file, no server, no network
 
 The callback refreshes it while the model trains; run_ner.py writes it at the end, with figures/ beside it.
-`page.html` is its template. Imports errors, figures, intervals, metrics and report.
+`page.html` is its template. Imports errors, figures, intervals, jnlpba_dataset, metrics, report.
 """
 
 import base64
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from typing import Protocol
 
+import datasets
 import jinja2
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from errors import COLUMNS, KINDS, READINGS, kind_counts, nervaluate_counts, sentence_errors, spans, surface
 from figures import as_svg, draw, save
 from intervals import intervals
+from jnlpba_dataset import split_counts
 from metrics import AVERAGES, Entity, Evaluation, entities
-from report import PAGE, SERVED_FORMS, Scorer, improves, write_text
+from report import PAGE, SERVED_FORMS, Scorer, improves, kept_history, write_text
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
 CAPTIONS = {
@@ -32,6 +36,13 @@ CAPTIONS = {
     "f1_by_seen": "F1 of entities that training had, word for word, and of new ones",
     "label_distribution": "Labels of the splits",
 }
+
+
+class CorpusPart(Protocol):
+    """What the page needs of run_ner's Split."""
+
+    name: str
+    sentences: datasets.Dataset
 
 
 @dataclasses.dataclass
@@ -166,8 +177,32 @@ def certainty(entity: Entity, confidence: Sequence[float] | None) -> float | Non
     return round(sum(part) / len(part), 3)
 
 
-def seen_entities(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> set[str]:
-    """The entities of a training split, by their words."""
-    return {
-        surface(words, entity) for words, row in zip(sentences, tags, strict=True) for entity in entities(row)
-    }
+def begin_story(output_dir: str, splits: Mapping[str, CorpusPart], facts: Mapping[str, str]) -> Story:
+    """What the page tells of the corpus, of a run that has yet to begin."""
+    corpus, seen = {}, None
+    for role, split in splits.items():
+        names = split.sentences.features["ner_tags"].feature.names
+        tags = [[names[tag] for tag in row] for row in split.sentences["ner_tags"]]
+        counts = Counter(tag for row in tags for tag in row)
+        corpus[role] = {"name": split.name, "labels": dict(counts), **split_counts(split.sentences)}
+        if role == "train":
+            sentences = split.sentences["tokens"]
+            seen = {
+                surface(words, entity)
+                for words, row in zip(sentences, tags, strict=True)
+                for entity in entities(row)
+            }
+    return Story(Path(output_dir).resolve().name, facts, {}, corpus, seen=seen)
+
+
+def end_story(story: Story, trainer: Trainer, scorers: Mapping[str, Scorer], record: Mapping) -> None:
+    """What the page tells of a run that has ended; `record` is run.json's."""
+    story.evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
+    story.served = {role: scorer.served for role, scorer in scorers.items() if scorer.served}
+    story.strategy = record["served"] and record["served"]["strategy"]
+    story.facts = list(scorers.values())[-1].facts
+    story.history, story.status = trainer.state.log_history, ""
+    kept = kept_history(trainer.args, trainer.state)
+    story.best_step = kept[-1]["step"] if kept else None
+    origin = {name: record[name] for name in ("device", "processes")}
+    story.settings = {"settings": record["settings"], "origin": origin, "versions": record["versions"]}

@@ -46,6 +46,7 @@ class Scorer(Protocol):
 
     evaluation: Evaluation | None
     facts: dict[str, str]
+    served: dict | None
 
 
 class ReportCallback(TrainerCallback):

@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -50,12 +49,11 @@ from jnlpba_dataset import (
     encode,
     fingerprint,
     load_jnlpba,
-    split_counts,
     with_abstracts,
 )
 from metrics import Evaluation, NerScores, flatten
 from model_card import write_model_card
-from page import PageCallback, Story, seen_entities, write_page
+from page import PageCallback, Story, begin_story, end_story, write_page
 from publish import CORPUS_TEXT, PublishError, check_access, publish_folder
 from record import run_facts, run_record
 from report import (
@@ -441,7 +439,7 @@ def finish(
     write_reports(args, scorers, data_args.show_mistakes, strategy)
     write_text(Path(args.output_dir) / "run.json", json.dumps(record, indent=2) + "\n")
     if story and scorers:
-        end_story(story, trainer, scorers, record, strategy)
+        end_story(story, trainer, scorers, record)
         write_page(args.output_dir, story, with_figures=True)
     if args.do_train:
         trainer.create_model_card()
@@ -449,33 +447,6 @@ def finish(
             shutil.rmtree(checkpoint)
     evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
     print(render_summary(evaluations, args.output_dir))
-
-
-def begin_story(args: RecipeArguments, splits: dict[str, Split], facts: dict[str, str]) -> Story:
-    """What the page tells of the corpus, and of a run that has yet to begin."""
-    corpus, seen = {}, None
-    for role, split in splits.items():
-        names = np.array(label_names(split.sentences))
-        tags = [names[row].tolist() for row in split.sentences["ner_tags"]]
-        counts = Counter(tag for row in tags for tag in row)
-        corpus[role] = {"name": split.name, "labels": dict(counts), **split_counts(split.sentences)}
-        if role == "train":
-            seen = seen_entities(split.sentences["tokens"], tags)
-    return Story(Path(args.output_dir).resolve().name, facts, {}, corpus, seen=seen)
-
-
-def end_story(
-    story: Story, trainer: Trainer, scorers: dict[str, SplitScorer], record: dict, strategy: str | None
-) -> None:
-    """What the page tells of a run that has ended."""
-    story.evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
-    story.served = {role: scorer.served for role, scorer in scorers.items() if scorer.served}
-    story.facts = list(scorers.values())[-1].facts
-    story.history, story.strategy, story.status = trainer.state.log_history, strategy, ""
-    kept = kept_history(trainer.args, trainer.state)
-    story.best_step = kept[-1]["step"] if kept else None
-    origin = {name: record[name] for name in ("device", "processes")}
-    story.settings = {"settings": record["settings"], "origin": origin, "versions": record["versions"]}
 
 
 def prepare_publishing(args: RecipeArguments) -> bool:
@@ -538,7 +509,7 @@ def run(
     model, tokenizer, splits = prepare(roles, model_args, data_args, args)
     facts = run_facts(model_args, data_args, args, argv)
     trainer, scorers = build_trainer(model, tokenizer, splits, args, data_args, facts)
-    story = begin_story(args, splits, facts) if data_args.do_report_page else None
+    story = begin_story(args.output_dir, splits, facts) if data_args.do_report_page else None
     if story and "validation" in scorers:
         trainer.add_callback(PageCallback(args.output_dir, scorers["validation"], story))
     if trainer.is_world_process_zero():

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "errors": {"metrics"},
     "figures": {"errors", "metrics"},
     "report": {"errors", "metrics"},
-    "page": {"errors", "figures", "intervals", "metrics", "report"},
+    "page": {"errors", "figures", "intervals", "jnlpba_dataset", "metrics", "report"},
+    "search_space": {"arguments"},
     "served": {"metrics", "report"},
     "publish": {"model_card", "report"},
     "model_card": {"jnlpba_dataset", "report"},
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "lr_rules": set(),
     "lr_range_test": {"arguments", "encoder", "lr_rules", "record", "report", "run_ner"},
     "hyperparameter_search": {
-        *("arguments", "encoder", "jnlpba_dataset", "record", "report", "run_ner"),
+        *("arguments", "encoder", "jnlpba_dataset", "record", "report", "run_ner", "search_space"),
     },
     "run_ner": {
         *("arguments", "encoder", "jnlpba_dataset", "metrics", "model_card", "publish", "record", "report"),

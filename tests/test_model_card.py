@@ -104,6 +104,7 @@ def test_the_code_on_the_card_runs(trained, card, tmp_path):
 def copy_of(trained, tmp_path, **changes):
     for name in ("run.json", "test_results.json", "eval_results.json", "config.json"):
         shutil.copy(trained / name, tmp_path / name)
+    shutil.copytree(trained / "figures", tmp_path / "figures", dirs_exist_ok=True)
     run = {**read_json(tmp_path, "run.json"), **changes}
     (tmp_path / "run.json").write_text(json.dumps(run))
     return tmp_path
