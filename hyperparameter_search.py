@@ -57,20 +57,9 @@ from search_space import Space, end_problems, holder, read_space, suggested
 PROGRAM = "hyperparameter_search.py"
 # In which two commands of one search may differ: places, and what is only shown.
 MAY_DIFFER = (
-    *("push_to_hub", "report_to", "logging_*", "hub_*", "do_*", "run_name"),
-    *(
-        "n_trials",
-        "search_dir",
-        "storage",
-        "output_dir",
-        "cache_dir",
-        "data_dir",
-        "disable_tqdm",
-        "log_level",
-    ),
-    *("preprocessing_num_workers", "dataloader_num_workers", "do_predict", "do_serve_check"),
+    *("n_trials", "search_dir", "storage", "output_dir", "cache_dir", "data_dir", "*_num_workers"),
+    *("do_*", "hub_*", "logging_*", "log_level", "disable_tqdm", "push_to_hub", "report_to", "run_name"),
 )
-STUDY = "search"
 # A trial whose process has not been heard of for the second is taken to be dead, and is run again.
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 90
 RETRIES = 3  # of a trial whose process dies each time
@@ -98,7 +87,7 @@ class SearchArguments:
         default=None,
         metadata={
             "help": "A database URL as SQLAlchemy has it, for machines that share no folder (SQLite in "
-            "--search_dir)."
+            "--search_dir, whose name tells the searches of one database apart)."
         },
     )
 
@@ -205,7 +194,7 @@ def open_study(search: SearchArguments, args: RecipeArguments, settings: dict) -
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         try:
-            study = optuna.create_study(load_if_exists=True, study_name=STUDY, **study_options(search, args))
+            study = optuna.create_study(load_if_exists=True, **study_options(search, args))
         except (ImportError, SQLAlchemyError) as error:
             reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
             place = "--storage" if search.storage else f"--search_dir: {folder / 'trials.db'}"
@@ -228,6 +217,7 @@ def study_options(search: SearchArguments, args: RecipeArguments) -> dict:
     """Database, direction and pruner, as optuna.create_study takes them."""
     url = search.storage or f"sqlite:///{Path(search.search_dir).absolute() / 'trials.db'}"
     return {
+        "study_name": Path(search.search_dir).resolve().name,
         "storage": optuna.storages.RDBStorage(
             url,
             engine_kwargs={"connect_args": {"timeout": 120}} if url.startswith("sqlite") else {},
@@ -388,6 +378,11 @@ def quiet_optuna() -> None:
 def finish(study: optuna.Study, folder: Path, metric: str) -> None:
     """The last screen: pictures, counts, the best trial and the command that trains it."""
     trials = study.get_trials(deepcopy=False)
+    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+        raise UsageError(
+            f"--search_dir: all {len(trials)} trials in {folder} ended without a score that is a number; "
+            "expected lower learning rates in search_space, and another --search_dir"
+        )
     counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
     print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     with lock(folder):

@@ -308,7 +308,8 @@ def render_line(setting: dict) -> str:
 def draw(settings: Sequence[dict], test: RangeTestArguments, title: str) -> Figure:
     """All curves, raw and smoothed, over the rate, with what the rules say."""
     smoothing = test.smoothing
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    many = len(settings) > 4  # then the legend stands beside the curves
+    figure = Figure(figsize=(12 if many else 8, 5), layout="constrained")
     axes = figure.subplots()
     alone = len(settings) == 1
     for number, setting in enumerate(settings):
@@ -335,7 +336,7 @@ def draw(settings: Sequence[dict], test: RangeTestArguments, title: str) -> Figu
     axes.set_ylabel("training loss of the step (thin), smoothed (thick)")
     axes.set_title(title.replace("$", r"\$"), fontsize="medium")
     axes.grid(alpha=0.25)
-    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if len(settings) > 4 else {"loc": "best"}
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if many else {"loc": "best"}
     axes.legend(fontsize="small", **place)
     return figure
 

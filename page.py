@@ -197,10 +197,11 @@ def begin_story(output_dir: str, splits: Mapping[str, CorpusPart], facts: Mappin
 
 def end_story(story: Story, trainer: Trainer, scorers: Mapping[str, Scorer], record: Mapping) -> None:
     """What the page tells of a run that has ended; `record` is run.json's."""
-    story.evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
+    if scorers:  # or those of the training stay
+        story.evaluations = {role: scorer.evaluation for role, scorer in scorers.items()}
+        story.facts = list(scorers.values())[-1].facts
     story.served = {role: scorer.served for role, scorer in scorers.items() if scorer.served}
     story.strategy = record["served"] and record["served"]["strategy"]
-    story.facts = list(scorers.values())[-1].facts
     story.history, story.status = trainer.state.log_history, ""
     kept = kept_history(trainer.args, trainer.state)
     story.best_step = kept[-1]["step"] if kept else None

@@ -438,8 +438,9 @@ def finish(
     strategy = served and served["strategy"]
     write_reports(args, scorers, data_args.show_mistakes, strategy)
     write_text(Path(args.output_dir) / "run.json", json.dumps(record, indent=2) + "\n")
-    if story and scorers:
+    if story:
         end_story(story, trainer, scorers, record)
+    if story and story.evaluations:
         write_page(args.output_dir, story, with_figures=True)
     if args.do_train:
         trainer.create_model_card()

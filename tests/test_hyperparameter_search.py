@@ -86,7 +86,7 @@ def test_the_best_setting_is_run_ners_own(config, tmp_path, capsys):
 def running(url: str) -> list[int]:
     """Numbers of the trials that a process says it runs."""
     try:
-        study = optuna.load_study(study_name=hyperparameter_search.STUDY, storage=url)
+        study = optuna.load_study(study_name="search", storage=url)
     except Exception:  # not made yet, or only half
         return []
     return [
