@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,11 +53,7 @@ def hub_here(hub, monkeypatch):
 @pytest.fixture
 def finished(trained, tmp_path) -> Path:
     """A copy of a finished run's folder."""
-    folder = tmp_path / "m"
-    folder.mkdir()
-    for name, content in on_disk(trained).items():
-        (folder / name).write_bytes(content)
-    return folder
+    return shutil.copytree(trained, tmp_path / "m")
 
 
 def ask(model: str | Path, environment: dict, revision: str = "main") -> subprocess.CompletedProcess:
@@ -260,9 +257,7 @@ args = RecipeArguments(output_dir={str(tmp_path / "m")!r}, report_to="none")
 model = AutoModelForTokenClassification.from_pretrained(args.output_dir)
 NerTrainer(model=model, args=args).push_to_hub()
 """
-    (tmp_path / "m").mkdir()
-    for name, content in on_disk(trained).items():
-        (tmp_path / "m" / name).write_bytes(content)
+    shutil.copytree(trained, tmp_path / "m")
     (tmp_path / "m" / "README.md").unlink()
     environment = hub.environment(tmp_path / "home", WRITER)
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

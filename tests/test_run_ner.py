@@ -699,11 +699,15 @@ def test_the_2020_protocol_says_that_it_is_optimistic(tiny_bert, sample_flags, t
 
 def test_a_folder_tells_of_one_run(trained, sample_flags, tmp_path, cache_dir, capsys):
     folder = tmp_path / "model"
-    assert run_ner.main([*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "1"]) == 0
+    words = [*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "1"]
+    assert run_ner.main([*words, "--do_report_page", "true"]) == 0
+    assert {path.name for path in folder.iterdir()} == OUTPUT_FILES
+    (folder / "figures" / "mine.png").write_text("not the recipe's")
     words = [*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "1", "--do_predict", "false"]
     assert run_ner.main(words) == 0
     expected = {name for name in OUTPUT_FILES if "_test" not in name and not name.startswith("test_")}
-    assert {path.name for path in folder.iterdir()} == expected
+    assert {path.name for path in folder.iterdir()} == expected - {"report.html"}
+    assert [path.name for path in (folder / "figures").iterdir()] == ["mine.png"]
     assert not [name for name in read_json(folder, "all_results.json") if name.startswith("test_")]
 
     scoring = ["--model_name_or_path", str(trained), "--dataset_config_name", "sample", "--do_predict"]
