@@ -489,6 +489,8 @@ def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool)
         return [f"--output_dir: found the folder of the model itself, {model}; expected another"]
     if do_train and (folder / "README.md").exists() and not (folder / "run.json").is_file():
         return [f"--output_dir: found a README.md that no run wrote in {folder}; expected another folder"]
+    if (folder / "figures").is_file() or (folder / "report.html").is_dir():
+        return [f"--output_dir: found a file figures or a folder report.html in {folder}; expected another"]
     strange = [path for path in folder.glob("checkpoint-*") if not path.name[11:].isdigit()]
     if do_train and strange:
         return [f"--output_dir: found {strange[0]}, which Trainer would delete; expected another folder"]

@@ -22,7 +22,7 @@ KINDS = (MISSED, SPURIOUS, WRONG_TYPE, TOO_LONG, TOO_SHORT, SHIFTED)
 READINGS = {
     "strict": "type and both ends",
     "exact": "both ends, any type",
-    "ent_type": "type, any overlap",
+    "ent_type": "type, any overlap (partners sought by type first)",
     "partial": "any overlap, any type; half where the ends differ",
 }
 ENTITY_WORDS = (1, 2, 3, 4, 5, 6, 9)  # the first size of each bin
@@ -231,10 +231,14 @@ def render_kinds(evaluation: Evaluation) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Kinds of error of a prediction file.")
     parser.add_argument("file", help="predictions_test.tsv or predictions_validation.tsv of an output folder")
+    path = parser.parse_args(argv).file
     try:
-        evaluation = read_predictions(parser.parse_args(argv).file)
+        evaluation = read_predictions(path)
     except PredictionFileError as error:
         print(f"errors.py: error: {error}", file=sys.stderr)
+        return 2
+    if not evaluation.words:
+        print(f"errors.py: error: {path}: found no sentence; expected a prediction file", file=sys.stderr)
         return 2
     print(render_kinds(evaluation), end="")
     return 0

@@ -18,7 +18,13 @@ from errors import by_entity_length, by_seen, by_sentence_length, span_confusion
 from metrics import Evaluation
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe and Ito
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "ner", "font.size": 10, "axes.grid": False}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ner",
+    "font.size": 10,
+    "axes.grid": False,
+    "text.parse_math": False,
+}
 
 
 def training_curves(history: Sequence[Mapping[str, float]], best_step: int | None) -> Figure:
@@ -159,7 +165,8 @@ def draw(
 def as_svg(figure: Figure) -> str:
     text = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        # Transparent: it stands on the page's own ground, light or dark.
+        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     return text.getvalue()
 
 

@@ -9,6 +9,7 @@ Counts are made once an abstract; a resample is a product of matrices. Imports m
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from metrics import Evaluation, PredictionFileError, entities, read_predictions
 
 LEVEL = 0.95
 RESAMPLES = 1000
+FEW, MOST = 100, 100_000  # draws: fewer give no percentiles, more no better ones
+TRUSTED = 20  # units: the spread of fewer says little
 SHUFFLES = 10_000
 CHUNK = 500  # draws at a time: memory is CHUNK x abstracts
 SUPPORT, PREDICTED, CORRECT = range(3)
@@ -85,9 +88,20 @@ def intervals(evaluation: Evaluation, resamples: int = RESAMPLES, seed: int = 0)
         "level": LEVEL,
         "unit": counts.unit,
         "units": units,
+        "note": notes(counts.unit, units),
         "resamples": resamples,
         "f1": named(counts.types, values, *ends(draws)),
     }
+
+
+def notes(unit: str, units: int) -> str:
+    """What a reader of an interval must know; empty if nothing."""
+    told = []
+    if unit == "sentences":
+        told.append("no abstracts are marked: sentences were drawn, and the interval is too narrow")
+    if units < TRUSTED:
+        told.append(f"only {units} {unit}: too few for an interval to be trusted")
+    return "; ".join(told)
 
 
 def resampled(table: np.ndarray, resamples: int, generator: np.random.Generator):
@@ -125,7 +139,7 @@ def compare(
     Raises:
         ValueError: the two are not of the same text and gold tags.
     """
-    check_same_text(one, other)
+    one, other = on_same_text(one, other)
     generator = np.random.default_rng(seed)
     kinds = sorted({*count(one).types, *count(other).types})
     pair = [count(evaluation, kinds) for evaluation in (one, other)]
@@ -143,6 +157,7 @@ def compare(
         "level": LEVEL,
         "unit": pair[0].unit,
         "units": len(both),
+        "note": notes(pair[0].unit, len(both)),
         "resamples": resamples,
         "shuffles": shuffles,
         "f1": [intervals(evaluation, resamples, seed)["f1"]["micro"] for evaluation in (one, other)],
@@ -169,8 +184,12 @@ def exchanged(both: np.ndarray, shuffles: int, generator: np.random.Generator):
         yield np.stack([sums[0] + moved, sums[1] - moved], axis=1)
 
 
-def check_same_text(one: Evaluation, other: Evaluation) -> None:
-    """Refuse two predictions whose words or gold tags differ, and say where first."""
+def on_same_text(one: Evaluation, other: Evaluation) -> tuple[Evaluation, Evaluation]:
+    """Both with the abstracts of the one that marks them.
+
+    Raises:
+        ValueError: their words, gold tags or abstracts differ; says where first.
+    """
     if len(one.words) != len(other.words):
         raise ValueError(f"found {len(other.words)} sentences for {len(one.words)}; expected the same text")
     for number, (words, others, gold, other_gold) in enumerate(
@@ -180,6 +199,22 @@ def check_same_text(one: Evaluation, other: Evaluation) -> None:
             raise ValueError(f"sentence {number} has other words; expected two predictions of one text")
         if gold != other_gold:
             raise ValueError(f"sentence {number} has other gold tags; expected two predictions of one gold")
+    documents = one.documents or other.documents
+    if one.documents and other.documents and beginnings(one.documents) != beginnings(other.documents):
+        raise ValueError("abstracts end after other sentences; expected two predictions of one corpus")
+    return dataclasses.replace(one, documents=documents), dataclasses.replace(other, documents=documents)
+
+
+def beginnings(documents: Sequence[int]) -> list[bool]:
+    """Whether each sentence but the first begins an abstract."""
+    return [before != after for before, after in itertools.pairwise(documents)]
+
+
+def read_some(path: str) -> Evaluation:
+    evaluation = read_predictions(path)
+    if not evaluation.words:
+        raise PredictionFileError(f"{path}: found no sentence; expected a prediction file")
+    return evaluation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,18 +225,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(argv)
     try:
-        if given.resamples < 1 or given.seed < 0:
+        if not FEW <= given.resamples <= MOST or given.seed < 0:
             raise ValueError(
-                f"found --resamples {given.resamples} --seed {given.seed}; expected 1 or more, and 0 or more"
+                f"found --resamples {given.resamples} --seed {given.seed}; expected {FEW} to {MOST:,}, and 0 "
+                "or more"
             )
-        one, *others = [read_predictions(path) for path in (given.file, given.other) if path]
-        if not one.words:
-            raise ValueError(f"{given.file}: found no sentence; expected a prediction file")
+        paths = [path for path in (given.file, given.other) if path is not None]
+        one, *others = [read_some(path) for path in paths]
         options = {"resamples": given.resamples, "seed": given.seed}
-        result = compare(one, others[0], **options) if others else intervals(one, **options)
+        try:
+            result = compare(one, others[0], **options) if others else intervals(one, **options)
+        except ValueError as error:
+            raise ValueError(f"{' and '.join(paths)}: {error}") from None
     except (PredictionFileError, ValueError) as error:
         print(f"intervals.py: error: {error}", file=sys.stderr)
         return 2
+    if result["note"]:
+        print(f"intervals.py: note: {result['note']}", file=sys.stderr)
     print(json.dumps(result, indent=2))
     return 0
 

@@ -366,7 +366,7 @@ def evaluate_split(trainer: Trainer, role: str, split: Split, scorer: SplitScore
     micro = sure["f1"]["micro"]
     scorer.facts["95 % interval"] = (
         f"micro F1 {micro['low']:.4f} to {micro['high']:.4f} ({sure['resamples']:,} bootstrap draws of "
-        f"{sure['units']:,} {sure['unit']})"
+        f"{sure['units']:,} {sure['unit']}{'; ' * bool(sure['note'])}{sure['note']})"
     )
     scorer.metrics |= flatten(scorer.evaluation.scores, f"{prefix}_") | flatten(
         sure["f1"], f"{prefix}_interval_"

@@ -141,5 +141,7 @@ def test_the_command(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "seqeval: 0 correct of 1 gold and 2 predicted entities" in printed
     assert "too short        1" in printed
-    assert errors.main([str(tmp_path / "none.tsv")]) == 2
-    assert "errors.py: error: " in capsys.readouterr().err
+    (tmp_path / "empty.tsv").write_text("\n")
+    for name in ("none.tsv", "empty.tsv"):
+        assert errors.main([str(tmp_path / name)]) == 2
+        assert "errors.py: error: " in capsys.readouterr().err

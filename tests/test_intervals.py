@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import intervals
-from intervals import check_same_text, compare, count, difference, score_rows
+from intervals import compare, count, difference, on_same_text, score_rows
 from metrics import Evaluation, format_predictions, read_predictions, score
 
 KINDS = ("DNA", "RNA", "protein")
@@ -143,9 +143,13 @@ def test_the_command(tmp_path, capsys):
     paths = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
     for path, evaluation in zip(paths, (one, other_model(one, 2)), strict=True):
         path.write_text(format_predictions(evaluation))
-    assert intervals.main([str(paths[0]), "--resamples", "50"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == intervals.intervals(read_predictions(paths[0]), resamples=50)
+    assert intervals.main([str(paths[0]), "--resamples", "150"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == intervals.intervals(read_predictions(paths[0]), resamples=150)
+    assert "only 8 abstracts" in captured.err
+    for resamples in ("1", "1000000000000"):
+        assert intervals.main([str(paths[0]), "--resamples", resamples]) == 2
+        assert "expected 100 to 100,000" in capsys.readouterr().err
     assert intervals.main([str(path) for path in paths]) == 0
     assert {"micro", "macro"} <= set(json.loads(capsys.readouterr().out)["difference"])
 
@@ -174,7 +178,18 @@ def test_two_texts_or_two_golds_are_not_compared():
     one = invented(5, 10, documents=2)
     words = [["other", *row[1:]] for row in one.words]
     with pytest.raises(ValueError, match="sentence 1 has other words"):
-        check_same_text(one, dataclasses.replace(one, words=words))
+        on_same_text(one, dataclasses.replace(one, words=words))
     with pytest.raises(ValueError, match="sentence 5 has other gold tags"):
         gold = [*one.gold[:-1], ["B-other"] * len(one.gold[-1])]
-        check_same_text(one, dataclasses.replace(one, gold=gold))
+        on_same_text(one, dataclasses.replace(one, gold=gold))
+
+
+def test_abstracts_are_those_of_the_file_that_marks_them_and_may_not_disagree():
+    one = invented(40, 11, documents=8)
+    other = dataclasses.replace(other_model(one, 3), documents=None)
+    expected = compare(one, dataclasses.replace(other, documents=one.documents), shuffles=100)
+    assert compare(one, other, shuffles=100) == expected and expected["unit"] == "abstracts"
+    assert "too few" in expected["note"]
+    moved = dataclasses.replace(one, documents=[0, *one.documents[:-1]])
+    with pytest.raises(ValueError, match="abstracts end after other sentences"):
+        compare(one, moved)

@@ -118,7 +118,8 @@ def test_text_is_text():
 def test_a_run_without_mistakes_without_training_and_without_entities(tmp_path):
     right = evaluation_of([["a", "b"]], [["B-DNA", "O"]], [["B-DNA", "O"]])
     empty = evaluation_of([["a", "b"]], [["O", "O"]], [["O", "O"]])
-    for number, evaluation in enumerate((right, empty)):
+    mathematical = evaluation_of([["a", "b"]], [["B-$x_{$", "O"]], [["B-$x_{$", "O"]])
+    for number, evaluation in enumerate((right, empty, mathematical)):
         write_page(tmp_path / str(number), story({"validation": evaluation}))
         assert mistakes(evaluation)["rows"] == []
         assert "training_curves" not in (tmp_path / str(number) / "report.html").read_text()
@@ -218,6 +219,7 @@ def test_a_browser_shows_and_filters_the_mistakes_of_a_real_run(opened, trained)
     view.keyboard.type(word)
     assert all(word.lower() in text.lower() for text in items.all_text_contents())
     view.keyboard.press("Escape")
+    assert view.inner_text("#count").split(" in ")[1].startswith(f"{len(data['rows'])} of")
     view.keyboard.press("j")
     view.keyboard.press("j")
     view.keyboard.press("k")
