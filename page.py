@@ -23,7 +23,7 @@ from figures import as_svg, draw, save
 from intervals import intervals
 from jnlpba_dataset import split_counts
 from metrics import AVERAGES, Entity, Evaluation, entities
-from report import PAGE, SERVED_FORMS, Scorer, improves, kept_history, write_text
+from report import FIGURES, PAGE, SERVED_FORMS, Scorer, improves, kept_history, write_text
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
 CAPTIONS = {
@@ -89,6 +89,7 @@ class PageCallback(TrainerCallback):
 def write_page(output_dir: str | Path, story: Story, with_figures: bool = False) -> None:
     """Write the page, and (with_figures) each figure as PNG and SVG beside it."""
     folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     role = list(story.evaluations)[-1]
     sure = {name: intervals(evaluation) for name, evaluation in story.evaluations.items()}
     labels = {part["name"]: part["labels"] for part in story.corpus.values()}
@@ -99,11 +100,25 @@ def write_page(output_dir: str | Path, story: Story, with_figures: bool = False)
         {"name": name, "caption": CAPTIONS[name], "data": base64.b64encode(as_svg(figure).encode()).decode()}
         for name, figure in drawn.items()
     ]
-    write_text(folder / PAGE, render_page(story, role, sure, pictures))
+    write_text(folder / PAGE, render_page(story, role, sure, pictures, folder))
+
+
+def files_beside(folder: Path) -> list[str]:
+    """What lies in the output folder, figures/ too; the card, which is written last, among them."""
+    names = {path.name for path in folder.iterdir() if path.is_file() and path.name != PAGE}
+    if "config.json" in names:
+        names.add("README.md")
+    return sorted(names) + [
+        f"figures/{name}.svg" for name in FIGURES if (folder / f"figures/{name}.svg").is_file()
+    ]
 
 
 def render_page(
-    story: Story, role: str, sure: Mapping[str, Mapping], pictures: Sequence[Mapping[str, str]]
+    story: Story,
+    role: str,
+    sure: Mapping[str, Mapping],
+    pictures: Sequence[Mapping[str, str]],
+    folder: Path,
 ) -> str:
     """The page as text: figures as data, mistakes as JSON that its script shows, nothing from elsewhere."""
     evaluation = story.evaluations[role]
@@ -122,6 +137,8 @@ def render_page(
         kinds=kind_counts(evaluation),
         forms=SERVED_FORMS,
         served=story.served.get(role),
+        folder=folder,
+        files=files_beside(folder),
         data=as_script({name: mistakes(part) for name, part in story.evaluations.items()}),
     )
 

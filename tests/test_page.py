@@ -66,6 +66,9 @@ def test_the_page_has_the_numbers_of_report_and_results(trained):
     served = results["test_served_sentences_first_f1"]
     strategy = json.loads((trained / "run.json").read_text())["served"]["strategy"]
     assert f"{results[f'test_served_abstracts_{strategy}_f1']:.4f}" in html and served
+    files = re.findall(r'<a href="([^"]+)">', html)
+    assert "README.md" in files and {"predictions_test.tsv", "figures/type_scores.svg"} <= set(files)
+    assert all((trained / name).is_file() for name in files)
     for kind, number in re.findall(r"^(missed|spurious|wrong type|too \w+|shifted) +([\d,]+)$", report, re.M):
         assert f"{kind} <b>{number}</b>" in html
 
@@ -105,12 +108,13 @@ def test_figures_are_pictures(trained):
             assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_text_is_text():
+def test_text_is_text(tmp_path):
+    (tmp_path / "a<b>&.txt").write_text("")
     assert json.loads(as_script(NASTY)) == NASTY and "<" not in as_script(NASTY)
     evaluation = evaluation_of([[NASTY, "b"]], [["B-<b>", "O"]], [["O", "B-<b>"]])
     facts = {"model": NASTY, "seed": "1", "commit": "c"}
     told = dataclasses.replace(story({"test": evaluation}), title=NASTY, facts=facts)
-    html = page.render_page(told, "test", {"test": intervals(evaluation)}, [])
+    html = page.render_page(told, "test", {"test": intervals(evaluation)}, [], tmp_path)
     assert "<img src=x" not in html and "<td><b>" not in html and html.count("</script>") == 2
     assert shown(html)["test"]["rows"][0][1] == [NASTY, "b"]
 
