@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Before any library that reads them is imported: nothing here may reach a network.
@@ -18,6 +19,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import filelock
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
@@ -64,10 +66,26 @@ def word_pieces(words: list[str], size: int = 800) -> Tokenizer:
     return tokenizer
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of pytest's processes makes and the others use."""
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    folder, done = place / name, place / f"{name}.made"
+    with filelock.FileLock(place / f"{name}.lock"):
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> Path:
     """A BERT of 2 layers and width 64 with its own vocabulary: trains on the sample in seconds."""
-    folder = tmp_path_factory.mktemp("tiny_bert")
+    return made_once(tmp_path_factory, "tiny_bert", make_tiny_bert)
+
+
+def make_tiny_bert(folder: Path) -> None:
     vocabulary = word_pieces(sample_words()).get_vocab()
     BertTokenizer(vocab=vocabulary, do_lower_case=False, model_max_length=256).save_pretrained(folder)
     config = BertConfig(
@@ -79,7 +97,6 @@ def tiny_bert(tmp_path_factory) -> Path:
         max_position_embeddings=256,
     )
     BertForMaskedLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +176,10 @@ def with_this_python(command: str) -> str:
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory, cache_dir) -> Path:
     """A folder that holds outputs/quickstart as README's first command leaves it, less the installation."""
-    place = tmp_path_factory.mktemp("quickstart")
+    return made_once(tmp_path_factory, "quickstart", lambda place: run_quickstart(place, cache_dir))
+
+
+def run_quickstart(place: Path, cache_dir: Path) -> None:
     steps = [step.strip() for step in readme_block("quickstart command").replace("\\\n", " ").split("&&")]
     launch = next(with_this_python(step) for step in steps if "accelerate launch" in step)
     result = subprocess.run(
@@ -171,16 +191,18 @@ def quickstart(tmp_path_factory, cache_dir) -> Path:
     )
     assert result.returncode == 0, result.stderr
     (place / "stdout").write_text(result.stdout)
-    return place
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, sample_flags) -> Path:
     """The output folder of one finished and served training on the sample, run as a program."""
-    folder = tmp_path_factory.mktemp("trained") / "model"
+    return made_once(tmp_path_factory, "trained", lambda place: train(place, sample_flags)) / "model"
+
+
+def train(place: Path, sample_flags: list[str]) -> None:
+    folder = place / "model"
     result = run_program(
         *sample_flags, "--do_serve_check", "--do_report_page", "true", "--output_dir", folder
     )
     assert result.returncode == 0, result.stderr
     folder.with_suffix(".stdout").write_text(result.stdout)
-    return folder

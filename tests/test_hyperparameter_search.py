@@ -97,7 +97,9 @@ def running(url: str) -> list[int]:
 
 
 def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config, tmp_path, monkeypatch):
-    path = config({"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}, n_trials=4, num_train_epochs=8)
+    path = config(
+        {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}, n_trials=4, num_train_epochs=16
+    )
     url = f"sqlite:///{tmp_path / 'search' / 'trials.db'}"
     words = [sys.executable, "hyperparameter_search.py", path]
     monkeypatch.setattr(hyperparameter_search, "HEARTBEAT_SECONDS", 1)
