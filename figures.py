@@ -170,10 +170,9 @@ def as_svg(figure: Figure) -> str:
     return text.getvalue()
 
 
-def save(figures: Mapping[str, Figure], folder: Path) -> list[str]:
-    """Write each figure as PNG and SVG; the names of the files."""
+def save(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Write each figure as PNG and SVG."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=200)
         (folder / f"{name}.svg").write_text(as_svg(figure), encoding="utf-8")
-    return [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]

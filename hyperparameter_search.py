@@ -236,9 +236,8 @@ def lock(folder: Path) -> filelock.FileLock:
     return filelock.FileLock(folder / "lock")
 
 
-def settings_of(argv: Sequence[str], splits: Mapping[str, Split]) -> dict:
+def settings_of(given: Mapping[str, object], splits: Mapping[str, Split]) -> dict:
     """What makes a search the same search: the settings given, and the corpus by its content."""
-    given = given_flags(argv, (*OF_A_RUN, SearchArguments), PROGRAM)
     settings = {
         name: value
         for name, value in given.items()
@@ -296,9 +295,8 @@ def run_trial(study: optuna.Study, trainer: Trainer, task: Search) -> None:
             raise
 
 
-def write_results(study: optuna.Study, argv: Sequence[str], search: SearchArguments) -> None:
+def write_results(study: optuna.Study, given: Mapping[str, object], folder: Path) -> None:
     """best.yaml and trials.json, after each trial."""
-    folder = Path(search.search_dir)
     with lock(folder):
         trials = study.get_trials(deepcopy=False)
         rows = [
@@ -314,13 +312,12 @@ def write_results(study: optuna.Study, argv: Sequence[str], search: SearchArgume
         ]
         write_text(folder / "trials.json", json.dumps(rows, indent=1) + "\n")
         if any(trial.state == TrialState.COMPLETE for trial in trials):
-            write_text(folder / "best.yaml", best_config(study, argv, folder))
+            write_text(folder / "best.yaml", best_config(study, given, folder))
 
 
-def best_config(study: optuna.Study, argv: Sequence[str], folder: Path) -> str:
+def best_config(study: optuna.Study, given: Mapping[str, object], folder: Path) -> str:
     """The search's own settings with the best trial's in their place, for run_ner.py."""
     own = {field.name for field in dataclasses.fields(SearchArguments)}
-    given = given_flags(argv, (*OF_A_RUN, SearchArguments), PROGRAM)
     settings = {"do_train": True, "do_eval": True} | {
         name: value for name, value in given.items() if name not in own and name != "hub_token"
     }
@@ -356,16 +353,18 @@ def run(argv: Sequence[str]) -> None:
     """Load, build the Trainer, open the study, run trials, draw, say."""
     quiet_optuna()
     arguments, search, space = parse(argv)
+    given = given_flags(argv, (*OF_A_RUN, SearchArguments), PROGRAM)  # now: the file may change meanwhile
+    folder = Path(search.search_dir)
     model_args, data_args, args = arguments
     model, tokenizer, splits = prepare(["train", "validation"], model_args, data_args, args)
-    study = open_study(search, args, settings_of(argv, splits))
+    study = open_study(search, args, settings_of(given, splits))
     with tempfile.TemporaryDirectory() as scratch:
         args.output_dir = scratch
         trainer, _ = build_trainer(model, tokenizer, splits, args, data_args, facts={})
         trainer.remove_callback(ReportCallback)
         task = Search(arguments, space, trainer, splits)
-        search_on(study, trainer, task, search, report=lambda study: write_results(study, argv, search))
-    finish(study, Path(search.search_dir), args.metric_for_best_model)
+        search_on(study, trainer, task, search, report=lambda study: write_results(study, given, folder))
+    finish(study, folder, args.metric_for_best_model)
 
 
 def quiet_optuna() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metrics import Evaluation, PredictionFileError, entities, read_predictions
+from metrics import Evaluation, PredictionFileError, entities, read_some_predictions
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -210,13 +210,6 @@ def beginnings(documents: Sequence[int]) -> list[bool]:
     return [before != after for before, after in itertools.pairwise(documents)]
 
 
-def read_some(path: str) -> Evaluation:
-    evaluation = read_predictions(path)
-    if not evaluation.words:
-        raise PredictionFileError(f"{path}: found no sentence; expected a prediction file")
-    return evaluation
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Intervals of a prediction file, or of two's difference.")
     parser.add_argument("file", help="predictions_test.tsv of an output folder")
@@ -231,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "or more"
             )
         paths = [path for path in (given.file, given.other) if path is not None]
-        one, *others = [read_some(path) for path in paths]
+        one, *others = [read_some_predictions(path) for path in paths]
         options = {"resamples": given.resamples, "seed": given.seed}
         try:
             result = compare(one, others[0], **options) if others else intervals(one, **options)

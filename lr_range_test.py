@@ -182,7 +182,7 @@ def left_as_it_was(trainer: Trainer) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     forward = vars(model).get("forward")
     names = ("optimizer", "lr_scheduler", "_created_lr_scheduler", "model_init", "model_wrapped", "state")
-    kept = {name: getattr(trainer, name) for name in (*names, "control", "is_in_train")}
+    kept = {name: getattr(trainer, name) for name in (*names, "is_in_train")}
     control = copy.copy(trainer.control)
     settings, callbacks = dict(vars(trainer.args)), handler.callbacks
     randomness = random.getstate(), np.random.get_state()

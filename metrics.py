@@ -280,6 +280,14 @@ def read_predictions(path: str | Path) -> Evaluation:
         raise PredictionFileError(f"{path}: {error}") from None
 
 
+def read_some_predictions(path: str | Path) -> Evaluation:
+    """As `read_predictions`, but a file without any sentence is refused: it has nothing to look into."""
+    evaluation = read_predictions(path)
+    if not evaluation.words:
+        raise PredictionFileError(f"{path}: found no sentence; expected a prediction file")
+    return evaluation
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Score a prediction file: word TAB gold TAB predicted.")
     parser.add_argument("file", help="predictions_test.tsv or predictions_validation.tsv of an output folder")

@@ -22,8 +22,8 @@ from errors import COLUMNS, KINDS, READINGS, kind_counts, nervaluate_counts, sen
 from figures import as_svg, draw, save
 from intervals import intervals
 from jnlpba_dataset import split_counts
-from metrics import AVERAGES, Entity, Evaluation, entities
-from report import FIGURES, PAGE, SERVED_FORMS, Scorer, improves, kept_history, write_text
+from metrics import Entity, Evaluation, entities
+from report import FIGURES, PAGE, SERVED_FORMS, Scorer, averages_last, improves, kept_history, write_text
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
 CAPTIONS = {
@@ -145,8 +145,7 @@ def render_page(
 
 def type_rows(span: Mapping[str, Mapping], f1: Mapping[str, Mapping]) -> list[dict]:
     """A row a type and average: scores, and the interval of F1 where there is one."""
-    names = [name for name in span if name not in AVERAGES] + [name for name in AVERAGES if name in span]
-    return [{"name": name, **span[name], "sure": f1.get(name)} for name in names]
+    return [{"name": name, **span[name], "sure": f1.get(name)} for name in averages_last(span)]
 
 
 def as_script(data: object) -> str:

@@ -214,9 +214,13 @@ def render_served(served: Mapping, reported: float, strategy: str | None) -> str
     )
 
 
+def averages_last(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return [name for name in rows if name not in AVERAGES] + [name for name in AVERAGES if name in rows]
+
+
 def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Lines of an aligned table of scores, averages last."""
-    order = [name for name in rows if name not in AVERAGES] + [name for name in AVERAGES if name in rows]
+    order = averages_last(rows)
     names = {name: f"{name} average" if name in AVERAGES else name for name in order}
     width = max(map(len, names.values()))
     lines = [f"{'':<{width}}  precision  recall      f1  support"]

@@ -440,8 +440,8 @@ def finish(
     write_text(Path(args.output_dir) / "run.json", json.dumps(record, indent=2) + "\n")
     if story:
         end_story(story, trainer, scorers, record)
-    if story and story.evaluations:
-        write_page(args.output_dir, story, with_figures=True)
+        if story.evaluations:
+            write_page(args.output_dir, story, with_figures=True)
     if args.do_train:
         trainer.create_model_card()
         for checkpoint in checkpoints(args.output_dir):
@@ -518,6 +518,7 @@ def run(
         clear_results(args)
     if args.do_train:
         train(trainer, args, scorers)
+        trainer.remove_callback(PageCallback)  # the page is written once more, when all is known
     wanted = {"validation": args.do_eval, "test": args.do_predict}
     scorers = {role: scorer for role, scorer in scorers.items() if wanted[role]}
     for role, scorer in scorers.items():
