@@ -112,9 +112,10 @@ def test_text_is_text(tmp_path):
     (tmp_path / "a<b>&.txt").write_text("")
     assert json.loads(as_script(NASTY)) == NASTY and "<" not in as_script(NASTY)
     evaluation = evaluation_of([[NASTY, "b"]], [["B-<b>", "O"]], [["O", "B-<b>"]])
-    facts = {"model": NASTY, "seed": "1", "commit": "c"}
+    facts = {"model": NASTY, "seed": "1", "commit": "c" * 40 + " with uncommitted changes"}
     told = dataclasses.replace(story({"test": evaluation}), title=NASTY, facts=facts)
     html = page.render_page(told, "test", {"test": intervals(evaluation)}, [], tmp_path)
+    assert f"commit {'c' * 12} with uncommitted changes" in html
     assert "<img src=x" not in html and "<td><b>" not in html and html.count("</script>") == 2
     assert shown(html)["test"]["rows"][0][1] == [NASTY, "b"]
 
