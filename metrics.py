@@ -1,66 +1,42 @@
 """Word tags -> entities -> span and word scores: an `evaluate.Metric` on seqeval and scikit-learn.
 
-    python metrics.py OUTPUT_DIR/predictions_test.tsv        # scores of a prediction file, as JSON
+    NerScores().compute(predictions=tags, references=tags)      # a list of IOB2 tags for each sentence
 
-Usable on its own and offline: `NerScores().compute(predictions=tags, references=tags)`. Counts add; every
-score is derived from counts, once. Imports nothing of ours.
+Works on its own and offline. Scores are derived from counts, and counts add up over any parts of a corpus.
 """
 
-import argparse
-import dataclasses
-import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
 
 import datasets
 import evaluate
 import numpy as np
 import sklearn.metrics
 from seqeval.metrics.sequence_labeling import get_entities
-from seqeval.scheme import IOB2, Entities
 
 Tags = Sequence[str]  # one sentence's tags, IOB2
-Entity = tuple[str, int, int]  # (type, first word, one past the last word), in its sentence
+Entity = tuple[str, int, int]  # (type, first word, one past the last word) in its sentence
+Spans = Sequence[tuple[set[Entity], set[Entity]]]  # gold and predicted entities of each sentence
 AVERAGES = ("micro", "macro", "weighted")
 
 
-class PredictionFileError(ValueError):
-    """A prediction file that can't be read: `FILE:LINE: found; expected`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """One split, predicted: words, gold and predicted tags by sentence, in corpus order, and the scores.
-
-    `documents` numbers the abstract of each sentence (None: not known); `confidence` is the model's
-    probability of each word's predicted tag (None: not kept).
-    """
-
-    words: list[list[str]]
-    gold: list[list[str]]
-    predicted: list[list[str]]
-    scores: dict
-    documents: list[int] | None = None
-    confidence: list[list[float]] | None = None
-
-
 class NerScores(evaluate.Metric):
-    """Typed and untyped entity scores and word scores of IOB2 tags, used as `evaluate`'s seqeval is.
+    """Entity and word scores of IOB2 tags, with the interface of `evaluate`'s seqeval.
 
-    `compute(predictions=..., references=...)` takes a list of tags a sentence and returns a dict:
+    `compute(predictions=..., references=...)` takes a list of tags for each sentence and returns a dict:
 
-    - `span`: conlleval's (and seqeval's default) reading, in which an I- with no B- before it starts an
-      entity; `span_strict`: seqeval's strict IOB2 reading, in which it starts none;
-      `left_boundary`, `right_boundary`: type and that end of the span match (the shared task's looser
-      scores); `untyped`: both ends match, whatever the type. Each holds micro, macro, weighted and one row a
-      type: precision, recall, f1, support; the typed rows and micro also the counts `predicted` and
-      `correct`. The macro average is over types that occur in gold or prediction.
-    - `word`: one row a label, and averages that leave O out; `accuracy` counts every word, O too.
-    - `sentences`, `words`, `entities`: what was scored.
+    - `span`: type and both boundaries match. As in conlleval and seqeval's default mode, an I- without a B-
+    before
+      it starts an entity. `span_strict`: seqeval's strict IOB2 mode, in which it does not.
+      `left_boundary`, `right_boundary`: type and that boundary match (the shared task's looser scores).
+      `untyped`: both boundaries match. Each holds micro, macro, weighted and one row per type with precision,
+      recall, f1 and support; the typed rows and micro also hold the counts `predicted` and `correct`. The
+      macro average is over the types that occur in gold or prediction.
+    - `word`: one row per label, and averages without O; `accuracy` counts every word, O included.
+    - `sentences`, `words`, `entities`: the numbers of gold sentences, words and entities.
 
-    Raises ValueError for sentences or words that do not pair up and for tags that are not IOB2.
+    Raises:
+        ValueError: sentences or words do not pair up, or tags are not IOB2.
     """
 
     def __init__(self, **kwargs):
@@ -76,7 +52,7 @@ class NerScores(evaluate.Metric):
         )
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """As in `evaluate`, which skips a batch unseen if one side of it is empty; here that is refused."""
+        """As in `evaluate`, but a batch with one empty side is refused; `evaluate` silently skips it."""
         if predictions is not None and references is not None and len(predictions) != len(references):
             check_pairs(references, predictions)
         return super().add_batch(predictions=predictions, references=references, **kwargs)
@@ -85,11 +61,19 @@ class NerScores(evaluate.Metric):
         return score(references, predictions)
 
 
-def score(gold: Sequence[Tags], predicted: Sequence[Tags]) -> dict:
-    """The scores that NerScores.compute returns, without `evaluate`'s Arrow round trip."""
-    check_pairs(gold, predicted)
-    gold_spans, predicted_spans = ([entities(tags) for tags in side] for side in (gold, predicted))
-    strict = ([entities(tags, strict=True) for tags in side] for side in (gold, predicted))
+def score(gold: Sequence[Tags], predicted: Sequence[Tags], spans: Spans | None = None) -> dict:
+    """The scores that NerScores.compute returns, without `evaluate`'s Arrow round trip.
+
+    `spans` is what `parse(gold, predicted)` returned, if the caller has it already.
+    """
+    if spans is None:
+        spans = parse(gold, predicted)
+    gold_spans, predicted_spans = [pair[0] for pair in spans], [pair[1] for pair in spans]
+    # Strict IOB2 reads the same entities except those that start with I-; the tests compare it with seqeval.
+    strict = (
+        [{span for span in found if tags[span[1]][0] == "B"} for tags, found in zip(*side, strict=True)]
+        for side in ((gold, gold_spans), (predicted, predicted_spans))
+    )
     return {
         "sentences": len(gold),
         "words": sum(map(len, gold)),
@@ -103,13 +87,23 @@ def score(gold: Sequence[Tags], predicted: Sequence[Tags]) -> dict:
     }
 
 
+def parse(gold: Sequence[Tags], predicted: Sequence[Tags]) -> Spans:
+    """The gold and predicted entities of each sentence, as conlleval reads tags.
+
+    Raises:
+        ValueError: sentences or words do not pair up, or tags are not IOB2.
+    """
+    check_pairs(gold, predicted)
+    return [tuple(map(entities, pair)) for pair in zip(gold, predicted, strict=True)]
+
+
 def check_pairs(gold: Sequence[Tags], predicted: Sequence[Tags]) -> None:
-    """Refuse sides that do not pair up word by word, and tags outside IOB2."""
+    """Refuse sides that do not pair up word by word, and tags outside IOB2. Sentences count from 1."""
     if len(gold) != len(predicted):
         raise ValueError(
             f"found {len(predicted)} predicted sentences for {len(gold)} gold ones; expected as many"
         )
-    for number, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
+    for number, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True), start=1):
         if len(gold_tags) != len(predicted_tags):
             raise ValueError(
                 f"sentence {number}: found {len(predicted_tags)} predicted tags for {len(gold_tags)} gold "
@@ -125,21 +119,9 @@ def check_pairs(gold: Sequence[Tags], predicted: Sequence[Tags]) -> None:
         )
 
 
-def entities(tags: Tags, strict: bool = False) -> set[Entity]:
-    """The entities of one sentence, read as conlleval does or (strict) only those that begin with B-."""
-    if not strict or is_well_formed(tags):
-        return {(kind, start, end + 1) for kind, start, end in get_entities(list(tags))}
-    return {(entity.tag, entity.start, entity.end) for entity in Entities([list(tags)], IOB2).entities[0]}
-
-
-def is_well_formed(tags: Tags) -> bool:
-    """Whether each I- continues an entity of its type; then both readings agree, and the fast one serves."""
-    before = "O"
-    for tag in tags:
-        if tag.startswith("I-") and before[2:] != tag[2:]:
-            return False
-        before = tag
-    return True
+def entities(tags: Tags) -> set[Entity]:
+    """The entities of one sentence as conlleval reads them: an I- without a B- starts an entity."""
+    return {(kind, start, end + 1) for kind, start, end in get_entities(list(tags))}
 
 
 def span_scores(
@@ -147,7 +129,7 @@ def span_scores(
     predicted: Sequence[set[Entity]],
     key: Callable[[Entity], tuple[str, Hashable]],
 ) -> dict[str, dict[str, float]]:
-    """Count entities that agree in `key`, whose first item is the type, and derive the scores by type."""
+    """Count the entities that agree in `key`, whose first item is the type, and derive the scores by type."""
     counts: dict[str, Counter] = {"support": Counter(), "predicted": Counter(), "correct": Counter()}
     for gold_spans, predicted_spans in zip(gold, predicted, strict=True):
         gold_keys, predicted_keys = set(map(key, gold_spans)), set(map(key, predicted_spans))
@@ -169,7 +151,7 @@ def span_scores(
 
 
 def ratios(correct: int, predicted: int, support: int) -> dict[str, float]:
-    """Precision, recall and F1 of counts; a ratio to nothing is 0, as in seqeval and scikit-learn."""
+    """Precision, recall and F1 from counts. A ratio to nothing is 0, as in seqeval and scikit-learn."""
     return {
         "precision": correct / predicted if predicted else 0.0,
         "recall": correct / support if support else 0.0,
@@ -181,7 +163,7 @@ def ratios(correct: int, predicted: int, support: int) -> dict[str, float]:
 
 
 def average(rows: dict[str, dict], weights: np.ndarray, support: int) -> dict[str, float]:
-    """The mean of rows of scores under the given weights."""
+    """The weighted mean of rows of scores."""
     names = ("precision", "recall", "f1")
     if not weights.sum():
         return {**dict.fromkeys(names, 0.0), "support": support}
@@ -190,7 +172,7 @@ def average(rows: dict[str, dict], weights: np.ndarray, support: int) -> dict[st
 
 
 def word_scores(gold: Sequence[Tags], predicted: Sequence[Tags]) -> dict:
-    """scikit-learn's scores of single words: a row a label, averages without O, and accuracy with it."""
+    """scikit-learn's scores of single words: a row per label, averages without O, and accuracy with O."""
     flat_gold = [tag for tags in gold for tag in tags]
     flat_predicted = [tag for tags in predicted for tag in tags]
     names = sorted({*flat_gold, *flat_predicted} - {"O"}, key=lambda tag: (tag[2:], tag))
@@ -220,7 +202,7 @@ def word_row(precision: float, recall: float, f1: float, support: int) -> dict[s
 
 
 def flatten(scores: dict, prefix: str = "") -> dict[str, float]:
-    """Nested scores as one level of keys joined by `_`, the form of Trainer's result files."""
+    """Nested scores as one level of keys joined by `_`, as in Trainer's result files."""
     flat = {}
     for name, value in scores.items():
         if isinstance(value, dict):
@@ -228,77 +210,3 @@ def flatten(scores: dict, prefix: str = "") -> dict[str, float]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def format_predictions(evaluation: Evaluation) -> str:
-    """`word TAB gold TAB predicted`, a blank line after each sentence: what conlleval -d '\\t' reads.
-
-    A second blank line ends each abstract, where abstracts are known.
-    """
-    lines = []
-    documents = evaluation.documents or []
-    following = [*documents[1:], None]
-    for number, columns in enumerate(
-        zip(evaluation.words, evaluation.gold, evaluation.predicted, strict=True)
-    ):
-        lines += ["\t".join(row) + "\n" for row in zip(*columns, strict=True)] + ["\n"]
-        if documents and documents[number] != following[number]:
-            lines.append("\n")
-    return "".join(lines)
-
-
-def read_predictions(path: str | Path) -> Evaluation:
-    """The words, gold and predicted tags of a prediction file, and their scores.
-
-    Raises:
-        PredictionFileError: `FILE:LINE: ...` for a line without three columns, `FILE: ...` for a missing
-            file, one that is not UTF-8, or tags that can't be scored.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PredictionFileError(f"{path}: {error}; expected a UTF-8 prediction file") from None
-    sentences: list[list[list[str]]] = [[]]
-    documents, document = [], 0
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        fields = line.split("\t")
-        if fields == [""]:
-            document += bool(documents) and not sentences[-1]  # a second blank line: an abstract's end
-            sentences.append([])
-        elif len(fields) == 3:
-            documents += [] if sentences[-1] else [document]
-            sentences[-1].append(fields)
-        else:
-            raise PredictionFileError(
-                f"{path}:{number}: found {len(fields)} columns; expected 3, word TAB gold TAB predicted"
-            )
-    columns = [[list(column) for column in zip(*rows, strict=True)] for rows in sentences if rows]
-    words, gold, predicted = (list(side) for side in zip(*columns, strict=True)) if columns else ([], [], [])
-    try:
-        return Evaluation(words, gold, predicted, score(gold, predicted), documents if document else None)
-    except ValueError as error:
-        raise PredictionFileError(f"{path}: {error}") from None
-
-
-def read_some_predictions(path: str | Path) -> Evaluation:
-    """As `read_predictions`, but a file without any sentence is refused: it has nothing to look into."""
-    evaluation = read_predictions(path)
-    if not evaluation.words:
-        raise PredictionFileError(f"{path}: found no sentence; expected a prediction file")
-    return evaluation
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Score a prediction file: word TAB gold TAB predicted.")
-    parser.add_argument("file", help="predictions_test.tsv or predictions_validation.tsv of an output folder")
-    try:
-        evaluation = read_predictions(parser.parse_args(argv).file)
-    except PredictionFileError as error:
-        print(f"metrics.py: error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(evaluation.scores, indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

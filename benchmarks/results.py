@@ -1,141 +1,171 @@
-"""Recorded runs: one line of results.jsonl each, and README's tables made from those lines.
+"""Record finished runs in results.jsonl, and write their tables into README.md and docs/evaluation.md.
 
-    python benchmarks/results.py add outputs/jnlpba_minilm     # append what run_ner.py left in a folder
-    python benchmarks/results.py table                         # print the tables of full JNLPBA runs
-    python benchmarks/results.py readme                        # put them between their markers in README.md
+    python benchmarks/results.py add outputs/jnlpba_minilm     # append the run of an output folder
+    python benchmarks/results.py readme                        # write the tables between their markers
 
-Reads files only; imports nothing of ours.
+Each line of results.jsonl is one run: provenance and headline scores. The command is recorded without seed
+and paths, so that runs of one setting have the same.
 """
 
 import argparse
 import json
+import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.jsonl"
-MARKERS = {
-    name: (f"<!-- {name}: made by benchmarks/results.py readme -->", f"<!-- end of {name} -->")
-    for name in ("results", "served")
+PAGES = {"README.md": ("results",), "docs/evaluation.md": ("history", "served")}  # the tables of each page
+LEFT_OUT = re.compile(r" --(seed|output_dir|cache_dir|data_dir|disable_tqdm)[ =]\S+")
+PROVENANCE = ("commit", "seed", "device", "processes", "precision", "seconds", "protocol")
+SCORES = {  # name in a row -> name in all_results.json
+    "test_f1": "test_span_micro_f1",
+    "test_precision": "test_span_micro_precision",
+    "test_recall": "test_span_micro_recall",
+    "test_macro_f1": "test_span_macro_f1",
+    "test_word_f1": "test_word_micro_f1",
+    "eval_f1": "eval_span_micro_f1",
+    "test_entities": "test_entities",
 }
-PLACES = ("--seed", "--output_dir", "--cache_dir", "--data_dir", "--disable_tqdm")
-SCORES = {
-    "F1": "test_span_micro_f1",
-    "precision": "test_span_micro_precision",
-    "recall": "test_span_micro_recall",
-    "macro F1": "test_span_macro_f1",
-    "word F1": "test_word_micro_f1",
-    "devel F1": "eval_span_micro_f1",
-}
-STRATEGIES = ("none", "simple", "first", "average", "max")
-FORMS = ("sentences", "abstracts")
+COLUMNS = {"F1": "test_f1", "precision": "test_precision", "recall": "test_recall"}
+MORE_COLUMNS = {"macro F1": "test_macro_f1", "word F1": "test_word_f1"}
+SERVED = re.compile(r"test_served_(sentences|abstracts)_(\w+)_f1")
+TEXT_COLUMNS = ("settings", "commit", "seeds", "text", "device")
 
 
 def record(folder: Path) -> dict:
-    """One row: run.json (commit, command, seed, versions, device, seconds) with all the run's scores."""
-    row = json.loads((folder / "run.json").read_text())
-    scores = json.loads((folder / "all_results.json").read_text())
-    kept = {name: value for name, value in scores.items() if name.startswith(("eval_", "test_", "train_"))}
-    return {**row, "scores": kept}
+    """The row of a finished run, from its run.json and all_results.json."""
+    run, scores = (json.loads((folder / name).read_text()) for name in ("run.json", "all_results.json"))
+    row = {name: run[name] for name in PROVENANCE if run[name] is not None}
+    row["command"] = LEFT_OUT.sub("", run["command"])
+    row["versions"] = {name: run["versions"][name] for name in ("python", "torch", "transformers")}
+    row["scores"] = {name: round(scores[key], 6) for name, key in SCORES.items() if key in scores}
+    row["served"] = {}
+    for found in filter(None, map(SERVED.fullmatch, scores)):
+        row["served"].setdefault(found[1], {})[found[2]] = round(scores[found[0]], 6)
+    row["strategy"] = run["pipeline"]["aggregation_strategy"]
+    return row
 
 
-def full_runs(rows: Sequence[dict]) -> dict[tuple[str, str], list[dict]]:
-    """Honest runs that scored the whole JNLPBA test set (8,662 entities), by commit and settings."""
-    groups: dict[tuple[str, str], list[dict]] = {}
+def grouped(rows: Iterable[dict]) -> list[list[dict]]:
+    """The runs that differ only in their seed, side by side."""
+    groups: dict[tuple, list[dict]] = {}
     for row in rows:
-        if row["scores"].get("test_entities") == 8662 and not row.get("protocol"):
-            groups.setdefault((row["commit"], without_seed(row["command"])), []).append(row)
-    return groups
+        groups.setdefault((row.get("commit"), row["command"], row["scores"]["test_entities"]), []).append(row)
+    return list(groups.values())
 
 
-def without_seed(command: str) -> str:
-    """A command line less its seed, its places and its progress bar, in which runs of one setting differ."""
-    words = command.split()
-    skipped = {i + k for i, word in enumerate(words) if word in PLACES for k in (0, 1)}
-    return " ".join(word for i, word in enumerate(words) if i not in skipped)
-
-
-def table(rows: Sequence[dict]) -> str:
-    """Mean and standard deviation over seeds of each setting, as Markdown."""
+def results_table(rows: Sequence[dict]) -> str:
+    """The latest commit of each setting. Runs with an unusual protocol are only in the history."""
+    latest = {runs[0]["command"]: runs for runs in grouped(row for row in rows if "protocol" not in row)}
     lines = [
-        f"| settings | commit | seeds | {' | '.join(SCORES)} | gold entities | minutes |",
-        f"|---|---|---|{'---:|' * (len(SCORES) + 2)}",
+        {
+            **provenance(runs),
+            **scores_of(runs, COLUMNS),
+            "served F1 (sentences / abstracts)": served_cell(runs),
+        }
+        | size_and_time(runs)
+        for runs in latest.values()
     ]
-    for (commit, command), runs in full_runs(rows).items():
-        cells = [spread([100 * run["scores"][key] for run in runs]) for key in SCORES.values()]
-        seeds = ", ".join(str(seed) for seed in sorted(run["seed"] for run in runs))
-        minutes = f"{statistics.median(run['seconds'] for run in runs) / 60:.0f}"
-        lines.append(f"| `{command}` | {commit[:7]} | {seeds} | {' | '.join(cells)} | 8,662 | {minutes} |")
-    return "\n".join(lines)
+    return markdown(lines)
+
+
+def history_table(rows: Sequence[dict]) -> str:
+    """Every setting at every commit."""
+    lines = [
+        {**provenance(runs), **scores_of(runs, COLUMNS | MORE_COLUMNS), **size_and_time(runs)}
+        | {"device": runs[0]["device"]}
+        for runs in grouped(rows)
+    ]
+    return markdown(lines)
 
 
 def served_table(rows: Sequence[dict]) -> str:
-    """What `pipeline("ner")` answers on the test split: the last setting whose runs were checked so."""
-    checked = [
-        runs for runs in full_runs(rows).values() if "test_served_sentences_first_f1" in runs[0]["scores"]
-    ]
-    lines = [
-        "| strategy | sentences | minus reported | abstracts | minus reported |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for strategy in STRATEGIES if checked else ():
-        cells = []
-        for form in FORMS:
-            pairs = [
-                (run["scores"][f"test_served_{form}_{strategy}_f1"], run["scores"]["test_span_micro_f1"])
-                for run in checked[-1]
-            ]
-            cells.append(spread([100 * served for served, _ in pairs]))
-            cells.append(f"{statistics.mean(100 * (served - reported) for served, reported in pairs):+.2f}")
-        lines.append(f"| `{strategy}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """The F1 that each aggregation strategy serves; the recommended one is bold."""
+    lines = []
+    for runs in grouped(row for row in rows if row["served"]):
+        for form, strategies in runs[0]["served"].items():
+            cells = {f"`{name}`": spread(run["served"][form][name] for run in runs) for name in strategies}
+            chosen = f"`{runs[0]['strategy']}`"
+            cells[chosen] = f"**{cells[chosen]}**"
+            reported = {"reported F1": spread(run["scores"]["test_f1"] for run in runs)}
+            lines.append({**provenance(runs), **reported, "text": form, **cells})
+    return markdown(lines)
 
 
-def tables(rows: Sequence[dict]) -> dict[str, str]:
-    return {"results": table(rows), "served": served_table(rows)}
+def provenance(runs: Sequence[dict]) -> dict[str, str]:
+    commit, *changes = runs[0].get("commit", "unknown").split(" ", 1)
+    note = f" ({runs[0]['protocol']})" if "protocol" in runs[0] else ""
+    return {
+        "settings": f"`{runs[0]['command']}`{note}",
+        "commit": " ".join([commit[:7], *changes]),
+        "seeds": ", ".join(str(seed) for seed in sorted(run["seed"] for run in runs)),
+    }
 
 
-def spread(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+def scores_of(runs: Sequence[dict], columns: Mapping[str, str]) -> dict[str, str]:
+    columns = {**columns, "validation F1": "eval_f1"}
+    return {name: spread(run["scores"][key] for run in runs) for name, key in columns.items()}
 
 
-def in_readme(text: str, made: dict[str, str]) -> str:
-    """README's text with each table between its markers replaced."""
-    for name, (start, end) in MARKERS.items():
-        before, rest = text.split(start)
-        after = rest.split(end)[1]
-        text = f"{before}{start}\n{made[name]}\n{end}{after}"
-    return text
+def served_cell(runs: Sequence[dict]) -> str:
+    """The recommended strategy and the F1 that it serves; empty if the runs were not checked."""
+    name = runs[0]["strategy"]
+    cells = [spread(run["served"][form][name] for run in runs) for form in runs[0]["served"]]
+    return f"`{name}`: {' / '.join(cells)}" if cells else ""
+
+
+def size_and_time(runs: Sequence[dict]) -> dict[str, str]:
+    minutes = statistics.median(run["seconds"] for run in runs) / 60
+    return {"gold entities": f"{runs[0]['scores']['test_entities']:,}", "minutes": f"{minutes:.0f}"}
+
+
+def spread(values: Iterable[float]) -> str:
+    """Scores in percent: mean ± standard deviation, or the value if there is only one."""
+    percent = [100 * value for value in values]
+    deviation = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""
+    return f"{statistics.mean(percent):.2f}{deviation}"
+
+
+def markdown(lines: Sequence[Mapping[str, str]]) -> str:
+    """A table with one row per mapping; columns of numbers are aligned to the right."""
+    names = list(lines[0])
+    rule = ["---" if name in TEXT_COLUMNS else "---:" for name in names]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, rule, *(row.values() for row in lines)))
+
+
+def pages(rows: Sequence[dict]) -> dict[str, str]:
+    """The text of each page with its tables replaced, by path."""
+    tables = {"results": results_table(rows), "history": history_table(rows), "served": served_table(rows)}
+    texts = {path: (ROOT / path).read_text() for path in PAGES}
+    for path, names in PAGES.items():
+        for name in names:
+            start, end = f"<!-- {name}: made by benchmarks/results.py readme -->", f"<!-- end of {name} -->"
+            before, rest = texts[path].split(start)
+            texts[path] = f"{before}{start}\n{tables[name]}\n{end}{rest.split(end)[1]}"
+    return texts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Record runs and make README's tables of them.")
+    parser = argparse.ArgumentParser(description="Record runs and write their tables into the documentation.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("add").add_argument("folder", type=Path, nargs="+")
-    verbs.add_parser("table")
-    verbs.add_parser("readme")
-    arguments = parser.parse_args(argv)
-    if arguments.verb == "add":
-        try:
-            rows = [record(folder) for folder in arguments.folder]
-        except (OSError, ValueError) as error:
-            print(
-                f"results.py: error: {error}; expected the output folder of a finished run", file=sys.stderr
-            )
-            return 2
-        with RESULTS.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+    add = verbs.add_parser("add", help="append the runs of output folders to results.jsonl")
+    add.add_argument("folder", type=Path, nargs="+")
+    verbs.add_parser("readme", help="write the tables into README.md and docs/evaluation.md")
+    given = parser.parse_args(argv)
+    if given.verb == "readme":
+        for path, text in pages([json.loads(line) for line in RESULTS.read_text().splitlines()]).items():
+            (ROOT / path).write_text(text)
         return 0
-    made = tables([json.loads(line) for line in RESULTS.read_text().splitlines()])
-    if arguments.verb == "readme":
-        readme = ROOT / "README.md"
-        readme.write_text(in_readme(readme.read_text(), made))
-    else:
-        print(*made.values(), sep="\n\n")
+    try:
+        rows = [record(folder) for folder in given.folder]
+    except (OSError, ValueError, KeyError) as error:
+        print(f"results.py: error: {error!r}; expected output folders of finished runs", file=sys.stderr)
+        return 2
+    with RESULTS.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
     return 0
 
 

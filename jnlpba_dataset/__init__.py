@@ -1,6 +1,8 @@
-"""The door to the corpus: `from jnlpba_dataset import load_jnlpba, LABELS, encode, decode`.
+"""The JNLPBA corpus: loading, windows and labels.
 
-Imports nothing of ours outside this folder; everything else in the repository may import it.
+    from jnlpba_dataset import LABELS, decode, encode, load_jnlpba
+
+This package imports nothing else of this repository.
 """
 
 from jnlpba_dataset.alignment import AlignmentError, decode, encode

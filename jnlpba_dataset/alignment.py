@@ -1,12 +1,13 @@
-"""Words <-> subtokens: sentences become windows with labels, and label ids of windows become tags of words.
+"""Split sentences into windows of subtokens, and turn the label ids of windows back into tags of words.
 
     windows = split.map(encode, batched=True, with_indices=True, remove_columns=split.column_names,
                         fn_kwargs={"tokenizer": tokenizer, "max_seq_length": 128})
-    tags = decode(windows, label_ids)        # one list a sentence, one label id a word
+    tags = decode(windows, label_ids)        # one list per sentence, one label id per word
 
-The law: decode(windows, windows["labels"]) gives back the tags of every word of every sentence, once each,
-for any fast tokenizer, maximum length and overlap. All ranges are half-open and count from 0.
-Imports only the label names of `jnlpba`.
+decode(windows, windows["labels"]) returns the tag of every word of every sentence exactly once, for any fast
+tokenizer, maximum length and overlap. All ranges are half-open and count from 0.
+
+This module imports only the label names of `jnlpba`.
 """
 
 import itertools
@@ -17,15 +18,15 @@ from transformers import PreTrainedTokenizerBase
 
 from jnlpba_dataset.jnlpba import LABELS
 
-IGNORED = -100  # the label that the loss and the scores pass over
+IGNORED = -100  # the loss and the scores skip this label
 
 
 class AlignmentError(ValueError):
-    """A tokenizer or a window length with which words can't be kept; says what to change."""
+    """The tokenizer or the window length can't be used. The message says what to change."""
 
 
 class Frame(NamedTuple):
-    """The special tokens that a tokenizer puts around one sequence, with their segment ids."""
+    """The special tokens that a tokenizer adds around one sequence, with their segment ids."""
 
     before: list[int]
     after: list[int]
@@ -35,7 +36,7 @@ class Frame(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A range of words [start, end) that is shown to the model, and the part [first, last) it owns."""
+    """The words [start, end) shown to the model, of which the window owns [first, last)."""
 
     start: int
     end: int
@@ -53,26 +54,35 @@ def encode(
     label_all_tokens: bool = True,
     label_names: Sequence[str] = LABELS,
 ) -> dict[str, list]:
-    """Turn a batch of sentences into windows of at most `max_seq_length` subtokens, special tokens included.
+    """Split a batch of sentences into windows of at most `max_seq_length` subtokens, special tokens included.
+
+    A word may be shown in several windows, but exactly one of them owns it. The word is labelled only there,
+    so that the loss counts it once.
 
     Args:
-        examples: columns `tokens` (words) and `ner_tags` (label ids).
-        indices: each sentence's row in its split; `decode` puts words back by it.
-        stride: how many subtokens two consecutive windows of a long sentence share at most; a quarter of a
-            window if None. Cuts fall between words only.
-        label_all_tokens: label each subtoken of a word (B- on the first, I- on the rest), or the first only.
+        examples: the columns `tokens` (words) and `ner_tags` (label ids).
+        indices: the row of each sentence in its split; `decode` needs it.
+        tokenizer: a fast tokenizer.
+        max_seq_length: the largest number of subtokens in a window, special tokens included.
+        stride: the largest number of subtokens that two consecutive windows of a long sentence share. If
+            None, a quarter of a window. A window starts and ends between words.
+        label_all_tokens: whether to label all subtokens of a word (B- on the first, I- on the rest), or only
+            the first.
+        label_names: the names of the label ids.
 
     Returns:
-        A row a window: input_ids, attention_mask, labels (and token_type_ids where the model has them), all
-        of shape (subtokens,); length; sentence (the row in the split) and its sentence_words; first_word (the
-        first word that this window owns) and word_positions (where the first subtoken of each owned word
-        stands). A word is labelled in the window that owns it and nowhere else: the loss counts it once.
-        cut_words counts the owned words with more subtokens than a window holds: shown in part, scored by
-        the first.
+        One row per window, with the columns
+
+        - input_ids, attention_mask, labels, and token_type_ids if the model uses them: shape (subtokens,);
+        - length: the number of subtokens;
+        - sentence, sentence_words: the row of the sentence in its split, and its number of words;
+        - first_word, word_positions: the first owned word, and the position of the first subtoken of each
+          owned word;
+        - cut_words: the number of owned words with more subtokens than a window holds. Such a word is
+          truncated; its tag is that of its first subtoken.
 
     Raises:
-        AlignmentError: a slow tokenizer, a window too small for one subtoken, an overlap that fills the
-        window.
+        AlignmentError: the tokenizer is slow, a window has no room for a subtoken, or the overlap fills it.
     """
     frame = special_frame(tokenizer)
     capacity = window_capacity(frame, max_seq_length)
@@ -97,16 +107,16 @@ def encode(
 def decode(
     windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[int]], kind: type = int
 ) -> list[list[int]]:
-    """Put the label ids of windows back together: one list a sentence, one id a word, in the split's order.
+    """Return one list per sentence with one label id per word, in the order of the split.
 
     Args:
-        windows: the columns sentence, sentence_words, first_word and word_positions that `encode` made, in
-            any row order.
+        windows: the columns sentence, sentence_words, first_word and word_positions from `encode`, with the
+            rows in any order.
         label_ids: gold or predicted ids, shape (windows, subtokens), right-padded; row i belongs to window i.
-        kind: what each is to be; float for the probabilities of labels.
+        kind: the type of the values: int, or float for probabilities.
 
     Raises:
-        ValueError: a word in no window or in two, or rows that do not fit.
+        ValueError: no window or more than one owns a word, or the numbers of rows differ.
     """
     names = ("sentence", "first_word", "word_positions", "sentence_words")
     pieces = [
@@ -116,12 +126,12 @@ def decode(
         )
     ]
     tags: list[list[int]] = []
-    missing = 0  # words of the last sentence that are still to come
+    missing = 0  # how many words of the last sentence have no tag yet
     for sentence, first, piece, size in sorted(pieces, key=lambda piece: piece[:2]):
         if sentence == len(tags) and not missing:
             tags.append([])
         if sentence != len(tags) - 1 or first != len(tags[-1]):
-            raise ValueError(f"sentence {sentence}, word {first}: words before it are in no window or in two")
+            raise ValueError(f"sentence {sentence}, word {first}: a word before it is in no window or in two")
         tags[-1].extend(piece)
         missing = size - len(tags[-1])
     if missing:
@@ -130,11 +140,11 @@ def decode(
 
 
 def special_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Read off one encoded word what the tokenizer puts before and after a sequence."""
+    """Encode one word to see which special tokens the tokenizer adds before and after a sequence."""
     if not tokenizer.is_fast:
         raise AlignmentError(
-            f"{type(tokenizer).__name__} is a slow tokenizer, which does not say what word a subtoken is "
-            "from; expected a fast one (a model with a tokenizer.json)"
+            f"{type(tokenizer).__name__} is a slow tokenizer, which can't tell the word of a subtoken; "
+            "expected a fast one (choose a model with a tokenizer.json)"
         )
     probe = tokenizer(
         ["a"], is_split_into_words=True, return_special_tokens_mask=True, return_token_type_ids=True
@@ -146,12 +156,12 @@ def special_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 
 def window_capacity(frame: Frame, max_seq_length: int) -> int:
-    """How many subtokens of words fit into a window."""
+    """Return how many subtokens a window holds beside the special tokens."""
     special = len(frame.before) + len(frame.after)
     if max_seq_length <= special:
         raise AlignmentError(
-            f"--max_seq_length: found {max_seq_length}, of which special tokens take {special}; "
-            f"expected at least {special + 1}"
+            f"--max_seq_length: {max_seq_length} leaves no room beside {special} special tokens; "
+            f"use at least {special + 1}"
         )
     return max_seq_length - special
 
@@ -161,14 +171,14 @@ def checked_stride(stride: int | None, capacity: int) -> int:
         return capacity // 4
     if not 0 <= stride < capacity:
         raise AlignmentError(
-            f"--stride: found {stride}, where a window holds {capacity} subtokens; expected from 0 to less, "
-            "or no window would get further than the one before it"
+            f"--stride: {stride} does not fit a window of {capacity} subtokens; "
+            f"use a value from 0 to {capacity - 1}"
         )
     return stride
 
 
 def inside_ids(label_names: Sequence[str]) -> list[int]:
-    """For each label id, the id that the second and later subtokens of such a word carry: B-x gives I-x."""
+    """Map each label id to the id of the later subtokens of a word: B-x to I-x, any other to itself."""
     return [
         label_names.index("I" + name[1:]) if name.startswith("B-") else i
         for i, name in enumerate(label_names)
@@ -178,7 +188,7 @@ def inside_ids(label_names: Sequence[str]) -> list[int]:
 def tokenize_words(
     sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[list[int]]]:
-    """The subtoken ids of each word of each sentence; a word that yields none gets the unknown token."""
+    """Return the subtoken ids of each word of each sentence. A word without any gets the unknown token."""
     filled = [list(words) for words in sentences if len(words)]
     if not filled:
         return [[] for _ in sentences]
@@ -200,20 +210,20 @@ def tokenize_words(
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
     if tokenizer.unk_token_id is None:
         raise AlignmentError(
-            f"{type(tokenizer).__name__} gives no subtoken for some word and has no unknown token instead; "
-            "expected a tokenizer with an unk_token"
+            f"{type(tokenizer).__name__} returns no subtoken for some word and has no unknown token; "
+            "expected a tokenizer with an unk_token (choose another model)"
         )
     return tokenizer.unk_token_id
 
 
 def windows(sizes: Sequence[int], capacity: int, stride: int) -> list[Window]:
-    """Cut words of the given sizes (in subtokens, each at most `capacity`) into overlapping windows.
+    """Split words of the given sizes (in subtokens, each at most `capacity`) into overlapping windows.
 
-    Each word is owned by exactly one window, the one in which the nearer of its two window edges is farthest.
+    Of the windows that show a word, the one whose nearest edge is farthest from the word owns it.
     """
     if sum(sizes) <= capacity:
         return [Window(0, len(sizes), 0, len(sizes))]
-    starts = [0]  # where each word's subtokens begin, and the total
+    starts = [0]  # the position of each word's first subtoken, and the total
     for size in sizes:
         starts.append(starts[-1] + size)
     ranges = []
@@ -222,7 +232,7 @@ def windows(sizes: Sequence[int], capacity: int, stride: int) -> list[Window]:
         while end < len(sizes) and starts[end + 1] - starts[start] <= capacity:
             end += 1
         ranges.append((start, end))
-        # Step back as far as the overlap allows, but leave room for at least one new word.
+        # Move the start back as far as the stride allows, but leave room for at least one new word.
         next_start = end
         if end < len(sizes):
             while (
@@ -235,10 +245,10 @@ def windows(sizes: Sequence[int], capacity: int, stride: int) -> list[Window]:
 
 
 def owning_windows(ranges: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[Window]:
-    """Give each word to the window where its context is widest (the earlier if equal), ownerless windows go.
+    """Assign each word to the window with the most context around it, and drop windows that own no word.
 
-    Moving right along a sentence the widest context never moves back to an earlier window, so what a window
-    owns is one range.
+    If two windows have equally much context, the earlier one owns the word. The owner never moves back to an
+    earlier window from one word to the next, so each window owns one range of words.
     """
 
     def context(window: int, word: int) -> int:
@@ -261,9 +271,15 @@ def build_row(
     frame: Frame,
     inside: Sequence[int] | None,
 ) -> dict:
-    """One window as model input, of the subtokens of the words it shows and the tags of the whole sentence.
+    """Build the model input of one window.
 
-    `inside` labels the later subtokens of a word (None: they are ignored).
+    Args:
+        words: the subtokens of each word that the window shows.
+        tags: the label ids of all words of the sentence.
+        window: the range of words.
+        frame: the special tokens.
+        inside: the label id of a word's later subtokens, by the word's own label id. If None, later subtokens
+            are ignored.
     """
     ids, labels, positions = list(frame.before), [IGNORED] * len(frame.before), []
     for word, subtokens in enumerate(words, start=window.start):

@@ -1,15 +1,17 @@
-"""Files -> sentences: the `datasets` builder of JNLPBA (BioNLP / JNLPBA shared task 2004).
+"""The `datasets` builder for JNLPBA (BioNLP / JNLPBA shared task 2004).
 
     python -c 'from jnlpba_dataset import load_jnlpba; print(load_jnlpba(name="sample"))'
 
-A file holds one `word TAB tag` a line (IOB2), a blank line after each sentence, and a line `-DOCSTART- TAB O`
-before each abstract. Imports nothing of ours.
+Each line of a file holds `word TAB tag` (IOB2). A blank line ends a sentence, and a line `-DOCSTART- TAB O`
+starts an abstract. In a file without any such mark, the abstract of each sentence is unknown.
+
+This module imports no other module of this repository.
 """
 
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import datasets
@@ -41,15 +43,16 @@ CITATION = """\
 
 
 class CorpusError(ValueError):
-    """A corpus that can't be read: says where, what was found, what was expected."""
+    """The corpus can't be read. The message says where, what was found, what was expected and what to do."""
 
 
 @dataclasses.dataclass
 class JnlpbaConfig(datasets.BuilderConfig):
-    """Where one configuration's files are, and what they must hash to.
+    """The files of one configuration and their checksums.
 
-    `files` maps split -> path or URL. `sha256` maps split -> digest: of a download it is checked; of a local
-    file it only makes the cache follow the content, so an edited file is never served from an old cache.
+    `files` maps each split to a path or URL, and `sha256` maps it to a checksum. A downloaded file is checked
+    against its checksum. For a local file the checksum is only part of the cache key, so that an edited file
+    is read again.
     """
 
     files: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -57,32 +60,32 @@ class JnlpbaConfig(datasets.BuilderConfig):
 
 
 class Jnlpba(datasets.GeneratorBasedBuilder):
-    """Sentences of JNLPBA with features id, document_id, sentence_id, tokens, ner_tags.
+    """Sentences of JNLPBA with the features id, document_id, sentence_id, tokens and ner_tags.
 
-    A changed parser needs a new VERSION: the cache is keyed by it.
+    Change VERSION whenever the parser changes; it is part of the cache key.
     """
 
-    VERSION = datasets.Version("1.0.0")
+    VERSION = datasets.Version("1.1.0")
     BUILDER_CONFIG_CLASS = JnlpbaConfig
     BUILDER_CONFIGS = [
         JnlpbaConfig(
             name="jnlpba",
             version=VERSION,
-            description="The corpus as published, from the pinned upstream commit or a local folder",
+            description="The published corpus, from the pinned upstream commit or from a local folder",
             files={split: f"{UPSTREAM_URL}/{file}" for split, file in FILE_NAMES.items()},
             sha256=UPSTREAM_SHA256,
         ),
         JnlpbaConfig(
             name="sample",
             version=VERSION,
-            description="Sentences of our own in the same format, embedded in the package",
+            description="Invented sentences in the same format, included in the package",
             files={split: str(SAMPLE_FOLDER / file) for split, file in FILE_NAMES.items()},
         ),
     ]
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
-            description="Bio-entity recognition in MEDLINE abstracts (GENIA): five types, IOB2 tags.",
+            description="Bio-entity recognition in MEDLINE abstracts (GENIA): five entity types, IOB2 tags.",
             features=datasets.Features(
                 {
                     "id": datasets.Value("string"),
@@ -108,13 +111,14 @@ class Jnlpba(datasets.GeneratorBasedBuilder):
         return generators
 
     def _generate_examples(self, split: str, path: str, shown: str) -> Iterator[tuple[str, dict]]:
-        for document, sentence, words, tags in read_sentences(path, shown):
-            key = f"{split}-{document}.{sentence}"
+        for number, (document, sentence, words, tags) in enumerate(read_sentences(path, shown)):
+            marked = document is not None
+            key = f"{split}-{document}.{sentence}" if marked else f"{split}-{number}"
             yield (
                 key,
                 {
                     "id": key,
-                    "document_id": f"{split}-{document}",
+                    "document_id": f"{split}-{document}" if marked else None,
                     "sentence_id": sentence,
                     "tokens": words,
                     "ner_tags": tags,
@@ -125,50 +129,56 @@ class Jnlpba(datasets.GeneratorBasedBuilder):
 def load_jnlpba(
     data_dir: str | Path | None = None, name: str = "jnlpba", cache_dir: str | Path | None = None
 ) -> datasets.DatasetDict:
-    """The corpus as a DatasetDict with splits train, validation and test.
+    """Load the splits train, validation and test.
 
     Args:
-        data_dir: a local folder with train.tsv, devel.tsv and test.tsv; without it `jnlpba` is downloaded
-            from the pinned upstream commit and each file's sha256 is checked.
-        name: `jnlpba`, or `sample` (our own sentences, embedded, no network).
-        cache_dir: where `datasets` keeps downloads and Arrow files (its own default if None).
+        data_dir: a local folder with train.tsv, devel.tsv and test.tsv. If None, `jnlpba` is downloaded from
+            the pinned upstream commit and the sha256 of each file is checked.
+        name: `jnlpba`, or `sample` for the invented sentences in this package (no network needed).
+        cache_dir: where `datasets` keeps downloads and Arrow files. If None, its own default.
 
     Raises:
-        CorpusError: a bad file (`FILE:LINE: found; expected`), a missing one, a wrong checksum, no network.
+        CorpusError: a file is malformed (`FILE:LINE: found ...; expected ...`) or missing, a checksum is
+            wrong, or a download fails.
     """
     names = [config.name for config in Jnlpba.BUILDER_CONFIGS]
     if name not in names:
         raise CorpusError(f"--dataset_config_name: found '{name}'; expected one of {', '.join(names)}")
     if name == "sample" and data_dir is not None:
         raise CorpusError(
-            f"--data_dir: found '{data_dir}' beside the embedded sample; expected one of the two. "
-            "Leave --data_dir out, or set --dataset_config_name jnlpba"
+            f"--data_dir: found '{data_dir}', but the sample is read from the package; "
+            "leave --data_dir out, or set --dataset_config_name jnlpba"
         )
     folder = SAMPLE_FOLDER if name == "sample" else data_dir
     return build(name, None if cache_dir is None else str(cache_dir), **local_files(folder))
 
 
-def corpus_name(data_dir: str | Path | None, name: str) -> str:
-    """`jnlpba` for the corpus as published, by its checksums; `sample`; `custom` for any other folder."""
-    return "custom" if name == "jnlpba" and source_sha256(data_dir, name) != UPSTREAM_SHA256 else name
+def corpus_name(name: str, sha256: Mapping[str, str]) -> str:
+    """Return `custom` if the files of `jnlpba` are not the published ones, otherwise `name`.
+
+    Args:
+        name: the name of the configuration.
+        sha256: the checksum of each split's file, as `source_sha256` returns it.
+    """
+    return "custom" if name == "jnlpba" and sha256 != UPSTREAM_SHA256 else name
 
 
 def source_sha256(data_dir: str | Path | None, name: str) -> dict[str, str]:
-    """The checksum of each split's file."""
+    """Return the sha256 of each split's file."""
     folder = SAMPLE_FOLDER if name == "sample" else data_dir
     return UPSTREAM_SHA256 if folder is None else local_files(folder)["sha256"]
 
 
 def with_abstracts(sentences: datasets.Dataset) -> datasets.Dataset:
-    """The sentences one by one, and after them each abstract of several sentences as one row.
+    """Return all sentences, followed by one row for each abstract of several sentences.
 
-    A model trained on them has seen both what it may be given. An abstract's row has the id of its first
-    sentence.
+    A model trained on both learns to tag single sentences and whole abstracts. The row of an abstract has the
+    id of its first sentence. Sentences whose abstract is unknown (null `document_id`) are not joined.
     """
     abstracts = []
-    for _, rows in itertools.groupby(sentences, key=lambda row: row["document_id"]):
+    for document, rows in itertools.groupby(sentences, key=lambda row: row["document_id"]):
         first, *others = rows
-        if others:
+        if document is not None and others:
             joined = {
                 name: [item for row in (first, *others) for item in row[name]]
                 for name in ("tokens", "ner_tags")
@@ -181,7 +191,7 @@ def with_abstracts(sentences: datasets.Dataset) -> datasets.Dataset:
 
 
 def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
-    """Run the builder, with the error of a bad file freed from the library's wrapping."""
+    """Run the builder. If a file is malformed, raise its CorpusError without the library's wrapper."""
     builder = Jnlpba(config_name=name, cache_dir=cache_dir, **config)
     try:
         builder.download_and_prepare()
@@ -193,7 +203,7 @@ def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
 
 
 def local_files(folder: str | Path | None) -> dict[str, dict[str, str]]:
-    """The builder's `files` and `sha256` for a local folder; for None nothing, so that its own serve."""
+    """Return the builder's `files` and `sha256` for a local folder, or {} for None (the builder's own)."""
     if folder is None:
         return {}
     folder = Path(folder)
@@ -210,12 +220,12 @@ def local_files(folder: str | Path | None) -> dict[str, dict[str, str]]:
 
 
 def download(dl_manager: datasets.DownloadManager, url: str, expected: str) -> str:
-    """Fetch one file and check its sha256; a file that fails the check is removed from the download cache."""
-    remedy = "fetch the file by other means and give its folder as --data_dir"
+    """Download one file and check its sha256. A file that fails is deleted from the download cache."""
+    remedy = "download the files by other means and pass their folder as --data_dir"
     try:
         path = dl_manager.download(url)
-    except Exception as error:  # each layer (fsspec, aiohttp, the Hub's client) has error classes of its own
-        # fsspec calls whatever fails at first contact FileNotFoundError, with the reason behind it.
+    except Exception as error:  # fsspec, aiohttp and the Hub's client each raise their own classes
+        # fsspec raises FileNotFoundError for any failure of the first request; the cause is the real error.
         reason = isinstance(error, FileNotFoundError) and error.__cause__ or error
         kind = f"{type(reason).__name__}: {reason}".splitlines()[0]
         raise CorpusError(f"{url}: could not be downloaded ({kind}); try again, or {remedy}") from error
@@ -223,7 +233,8 @@ def download(dl_manager: datasets.DownloadManager, url: str, expected: str) -> s
     if found != expected:
         Path(path).unlink()
         raise CorpusError(
-            f"{url}: found sha256 {found}; expected {expected}. It was removed: try again, or {remedy}"
+            f"{url}: found sha256 {found}; expected {expected}. The download was deleted; "
+            f"try again, or {remedy}"
         )
     return path
 
@@ -238,50 +249,66 @@ def file_sha256(path: str | Path) -> str:
 
 def read_sentences(
     path: str | Path, shown: str | None = None
-) -> Iterator[tuple[int, int, list[str], list[str]]]:
-    """Yield (document, sentence in document, words, tags) of one file.
+) -> Iterator[tuple[int | None, int | None, list[str], list[str]]]:
+    """Yield (document, sentence in document, words, tags) for each sentence of one file.
 
-    `shown` is the name that errors carry (a URL instead of its cached file). CRLF line ends, a byte-order
-    mark and a missing last blank line are read as if they were not there.
+    Documents and sentences count from 0. Both are None in a file without any document mark. If a file has
+    marks, the words before the first one are a document too.
+
+    CRLF line ends, a byte-order mark and a missing last blank line make no difference.
+
+    Args:
+        path: the file to read.
+        shown: the name to use in errors, such as the URL of a cached file. If None, the path.
 
     Raises:
-        CorpusError: `FILE:LINE: what was found; what was expected`.
+        CorpusError: `FILE:LINE: found ...; expected ...`.
     """
     shown = shown or str(path)
+    lines = read_lines(path, shown)
+    marked = any(line.startswith(f"{DOCUMENT_MARK}\t") for line in lines)
     document, sentence = -1, 0
     words: list[str] = []
     tags: list[str] = []
-    empty = True
-    for number, line in numbered_lines(path, shown):
+    found_any = False
+    for number, line in enumerate([*lines, ""], start=1):  # the blank line at the end may be missing
         if not line:
             if words:
-                yield document, sentence, words, tags
-                sentence, words, tags, empty = sentence + 1, [], [], False
+                found_any = True
+                yield (document, sentence, words, tags) if marked else (None, None, words, tags)
+                sentence, words, tags = sentence + 1, [], []
             continue
-        word, tag = split_line(f"{shown}:{number}", line)
+        place = f"{shown}:{number}"
+        word, tag = split_line(place, line)
         if word == DOCUMENT_MARK:
-            if words:
-                raise CorpusError(
-                    f"{shown}:{number}: found {DOCUMENT_MARK} in a sentence; expected a blank line before"
-                )
-            if tag != "O":
-                raise CorpusError(f"{shown}:{number}: found {DOCUMENT_MARK} with the tag {tag}; expected O")
+            check_mark(place, tag, words)
             document, sentence = document + 1, 0
-            continue
-        if tag.startswith("I-") and (not tags or tags[-1][2:] != tag[2:]):
-            before = f"after {tags[-1]}" if tags else "at the start of a sentence"
-            raise CorpusError(f"{shown}:{number}: found '{tag}' {before}; expected B-{tag[2:]} first (IOB2)")
-        document = max(document, 0)  # words before the first mark are a document of their own
-        words.append(word)
-        tags.append(tag)
-    if words:
-        yield document, sentence, words, tags
-    elif empty:
+        else:
+            check_iob2(place, tag, tags)
+            document = max(document, 0)  # there may be words before the first mark
+            words.append(word)
+            tags.append(tag)
+    if not found_any:
         raise CorpusError(f"{shown}: found no sentence; expected lines of 'word TAB tag'")
 
 
-def numbered_lines(path: str | Path, shown: str) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its end) of a UTF-8 file, or refuse its first bad byte."""
+def check_mark(place: str, tag: str, words_before: list[str]) -> None:
+    """Refuse a document mark in the middle of a sentence, or with an entity tag."""
+    if words_before:
+        raise CorpusError(f"{place}: found {DOCUMENT_MARK} in a sentence; expected a blank line before it")
+    if tag != "O":
+        raise CorpusError(f"{place}: found {DOCUMENT_MARK} with the tag {tag}; expected O")
+
+
+def check_iob2(place: str, tag: str, tags_before: list[str]) -> None:
+    """Refuse an I- tag that does not continue an entity of its type."""
+    if tag.startswith("I-") and (not tags_before or tags_before[-1][2:] != tag[2:]):
+        before = f"after {tags_before[-1]}" if tags_before else "at the start of a sentence"
+        raise CorpusError(f"{place}: found '{tag}' {before}; expected B-{tag[2:]} first (IOB2)")
+
+
+def read_lines(path: str | Path, shown: str) -> list[str]:
+    """Return the lines of a file without their line ends. Refuse a file that is not UTF-8 text."""
     content = Path(path).read_bytes()
     zero = content.find(b"\0")
     if zero >= 0:
@@ -289,13 +316,12 @@ def numbered_lines(path: str | Path, shown: str) -> Iterator[tuple[int, str]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # The codec counts from after a byte-order mark, if there is one.
+        # error.start does not count a byte-order mark.
         at = error.start + len(content) - len(error.object)
         raise CorpusError(
-            f"{shown}:{line_of(content, at)}: found byte 0x{content[at]:02x}, not UTF-8; expected UTF-8 text"
+            f"{shown}:{line_of(content, at)}: found byte 0x{content[at]:02x}; expected UTF-8 text"
         ) from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        yield number, line.removesuffix("\r")
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def line_of(content: bytes, position: int) -> int:
@@ -303,7 +329,7 @@ def line_of(content: bytes, position: int) -> int:
 
 
 def split_line(place: str, line: str) -> tuple[str, str]:
-    """(word, tag) of one line, or a CorpusError that names `place`."""
+    """Return (word, tag) of one line, or raise a CorpusError that names `place`."""
     fields = line.split("\t")
     if len(fields) != 2:
         found = f"{len(fields)} field{'s'[: len(fields) != 1]}: {line[:60]!r}"
@@ -316,11 +342,15 @@ def split_line(place: str, line: str) -> tuple[str, str]:
     return word, tag
 
 
-def split_counts(sentences: datasets.Dataset) -> dict[str, int | str]:
-    """documents, sentences, words, entities and fingerprint of a split."""
+def split_counts(sentences: datasets.Dataset) -> dict[str, int | str | None]:
+    """Count the documents, sentences, words and entities of a split, and compute its fingerprint.
+
+    `documents` is None if the document of any sentence is unknown.
+    """
+    documents = set(sentences["document_id"])
     begins = {i for i, name in enumerate(LABELS) if name.startswith("B-")}
     return {
-        "documents": len(set(sentences["document_id"])),
+        "documents": None if None in documents else len(documents),
         "sentences": len(sentences),
         "words": sum(map(len, sentences["tokens"])),
         "entities": sum(tag in begins for tags in sentences["ner_tags"] for tag in tags),
@@ -329,7 +359,7 @@ def split_counts(sentences: datasets.Dataset) -> dict[str, int | str]:
 
 
 def fingerprint(sentences: Iterable[dict]) -> str:
-    """16 hexadecimal digits that change with any word, tag, sentence or document boundary of a split."""
+    """Return 16 hexadecimal digits of a hash of all words, tags, and sentence and document boundaries."""
     digest = hashlib.sha256()
     for row in sentences:
         words = zip(row["tokens"], row["ner_tags"], strict=True)

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 REPO = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("NER_DATA", REPO.parent / "shared" / "data")) / "jnlpba"
+DATA = Path(os.environ.get("NER_DATA", "NER_DATA-is-not-set")) / "jnlpba"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -40,7 +40,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 def real_corpus() -> Path:
     """The folder with the real corpus, or a skip that says why."""
     if not (DATA / "test.tsv").is_file():
-        pytest.skip(f"the real corpus is not in {DATA} (set NER_DATA to the folder that holds jnlpba/)")
+        pytest.skip("the real corpus is not here (set NER_DATA to the folder that holds jnlpba/)")
     return DATA
 
 
@@ -195,14 +195,16 @@ def run_quickstart(place: Path, cache_dir: Path) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, sample_flags) -> Path:
-    """The output folder of one finished and served training on the sample, run as a program."""
+    """The output folder of one finished and served training on the sample, run as a program.
+
+    It names a repository without pushing to it, and prints the first mistake of each split.
+    """
     return made_once(tmp_path_factory, "trained", lambda place: train(place, sample_flags)) / "model"
 
 
 def train(place: Path, sample_flags: list[str]) -> None:
     folder = place / "model"
-    result = run_program(
-        *sample_flags, "--do_serve_check", "--do_report_page", "true", "--output_dir", folder
-    )
+    more = ["--do_serve_check", "--do_report_page", "true", "--show_mistakes", "1", "--hub_model_id", "ada/x"]
+    result = run_program(*sample_flags, *more, "--output_dir", folder)
     assert result.returncode == 0, result.stderr
     folder.with_suffix(".stdout").write_text(result.stdout)

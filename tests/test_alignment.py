@@ -1,9 +1,9 @@
-"""jnlpba_dataset/alignment.py on three families of tokenizer: no word is lost, doubled, moved or mislabelled.
+"""Tests of jnlpba_dataset/alignment.py: no word is lost, repeated, moved or mislabelled.
 
-python -m pytest tests/test_alignment.py
+    python -m pytest tests/test_alignment.py
 
-The tokenizers are MiniLM's WordPiece (an installed package) and two that are trained here in a moment: a
-byte-level BPE as RoBERTa has it, and a Unigram one with its special tokens all at the end, as XLNet has it.
+They run with three kinds of tokenizer: MiniLM's WordPiece (an installed package), and two that are trained
+here, a byte-level BPE like RoBERTa's and a Unigram model with all special tokens at the end, like XLNet's.
 """
 
 import functools
@@ -129,7 +129,7 @@ def put_together(rows: list[dict], label_ids: list[list[int]]) -> list[list[int]
 
 
 def special_ids(tokenizer) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a sequence."""
+    """The special tokens before and after a sequence."""
     before = {"[CLS]": ["[CLS]"], "<s>": ["<s>"], "<cls>": []}[tokenizer.cls_token]
     after = {"[CLS]": ["[SEP]"], "<s>": ["</s>"], "<cls>": ["<sep>", "<cls>"]}[tokenizer.cls_token]
     return tokenizer.convert_tokens_to_ids(before), tokenizer.convert_tokens_to_ids(after)
@@ -141,7 +141,7 @@ def max_length(tokenizer, capacity: int) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def subtokens(tokenizer, word: str) -> tuple[int, ...]:
-    """One word's subtokens, found alone; the unknown token if there are none."""
+    """The subtokens of one word, tokenized on its own; the unknown token if there are none."""
     ids = tokenizer([word], is_split_into_words=True, add_special_tokens=False).input_ids
     return tuple(ids) or (tokenizer.unk_token_id,)
 
@@ -178,7 +178,7 @@ def test_every_word_comes_back_once(tokenizer, sentences, capacity, stride, labe
     rng.shuffle(rows)
     assert put_together(rows, [row["labels"] for row in rows]) == tags
 
-    # Predictions: any label id on any subtoken, right padding.
+    # Predictions may have any label id on any subtoken. They are padded on the right.
     predictions = [
         [rng.randrange(len(LABELS)) for _ in range(row["length"])] + [IGNORED] * (longest - row["length"])
         for row in rows
@@ -328,13 +328,13 @@ def test_lengths_that_cannot_work_are_refused_and_the_stated_least_one_works(tok
     sentence = [("IL-2", 1), ("gene", 0), ("expression", 2)]
     special = sum(map(len, special_ids(tokenizer)))
     for length in (special, 1, 0, -1):
-        with pytest.raises(AlignmentError, match=f"max_seq_length.*found {length}.*at least {special + 1}$"):
+        with pytest.raises(AlignmentError, match=f"--max_seq_length: {length} .*at least {special + 1}$"):
             encoded([sentence], tokenizer, max_seq_length=length)
     rows = encoded([sentence], tokenizer, max_seq_length=special + 1)
     assert put_together(rows, [row["labels"] for row in rows]) == [[1, 0, 2]]
 
     for stride in (-1, 4, 5):
-        with pytest.raises(AlignmentError, match=f"stride.*found {stride}.*holds 4 subtokens"):
+        with pytest.raises(AlignmentError, match=f"--stride: {stride} .*window of 4 subtokens.*0 to 3$"):
             encoded([sentence], tokenizer, max_seq_length=special + 4, stride=stride)
 
 

@@ -1,9 +1,11 @@
-"""The search: its best setting is run_ner.py's own, a kill loses nothing, processes share the trials.
+"""The search: run_ner.py confirms its best setting, a kill loses nothing, processes share the trials.
 
 python -m pytest tests/test_hyperparameter_search.py
 """
 
+import datetime
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,8 +18,9 @@ from conftest import REPO, run_program
 
 import hyperparameter_search
 import run_ner
+from ner_recipe.tuning import search
 
-# Each value differs from its default: one that did not take effect would change the score.
+# Each value differs from its default, so that a value without effect changes the score.
 SPACE = {
     "learning_rate": {"low": "3e-4", "high": "3e-3", "log": True},
     "num_train_epochs": [3],
@@ -29,11 +32,12 @@ SPACE = {
     "label_all_tokens": [False],
     "train_on_abstracts": [False],
 }
+RATE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
 
 @pytest.fixture
 def config(tmp_path, sample_flags):
-    """Writes a configuration with a search space; returns its path."""
+    """A function that writes a configuration with a search space and returns its path."""
 
     def write(space: dict, **settings) -> str:
         flags = dict(zip(sample_flags[:6:2], sample_flags[1:6:2], strict=True))
@@ -70,7 +74,7 @@ def test_the_best_setting_is_run_ners_own(config, tmp_path, capsys):
     assert set(best["by_epoch"]) == {"1.0", "2.0", "3.0"}
     assert best["value"] == min(best["by_epoch"].values())
 
-    # A search that has all its trials says so again, and trains nothing.
+    # A search that has all its trials prints its result again and trains nothing.
     assert hyperparameter_search.main([path]) == 0
     assert len(rows(tmp_path)) == 6
     assert "best.yaml" in capsys.readouterr().out
@@ -84,10 +88,10 @@ def test_the_best_setting_is_run_ners_own(config, tmp_path, capsys):
 
 
 def running(url: str) -> list[int]:
-    """Numbers of the trials that a process says it runs."""
+    """The numbers of the running trials."""
     try:
         study = optuna.load_study(study_name="search", storage=url)
-    except Exception:  # not made yet, or only half
+    except Exception:  # no database yet, or one without all its tables
         return []
     return [
         trial.number
@@ -97,26 +101,24 @@ def running(url: str) -> list[int]:
 
 
 def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config, tmp_path, monkeypatch):
-    path = config(
-        {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}, n_trials=4, num_train_epochs=16
-    )
+    path = config(RATE, n_trials=4, num_train_epochs=16)
     url = f"sqlite:///{tmp_path / 'search' / 'trials.db'}"
     words = [sys.executable, "hyperparameter_search.py", path]
-    monkeypatch.setattr(hyperparameter_search, "HEARTBEAT_SECONDS", 1)
-    monkeypatch.setattr(hyperparameter_search, "GRACE_SECONDS", 4)
+    monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(search, "GRACE_SECONDS", 4)
     with subprocess.Popen(words, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as other:
         deadline = time.monotonic() + 120
         while not running(url) and time.monotonic() < deadline:
             time.sleep(0.1)
         killed = []
 
-        def kill_once_both_are_at_it():
+        def kill_when_both_run_a_trial():
             while len(running(url)) < 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
             killed.append(other.poll() is None)
             other.kill()
 
-        killer = threading.Thread(target=kill_once_both_are_at_it)
+        killer = threading.Thread(target=kill_when_both_run_a_trial)
         killer.start()
         assert hyperparameter_search.main([path]) == 0
         killer.join()
@@ -125,10 +127,116 @@ def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config
     finished = [trial for trial in trials if trial["state"] in ("complete", "pruned")]
     dead = [trial for trial in trials if trial["state"] == "fail"]
     assert len(finished) == 4 and len(dead) == 1 and len(trials) == 5
-    # What the dead process had begun was run again, and no two drew the same values.
+    # The trial of the dead process was run again, and no two trials drew the same values.
     rates = [trial["params"]["learning_rate"] for trial in finished]
     assert dead[0]["params"]["learning_rate"] in rates
     assert len(set(rates)) == 4
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # the other process has none here
+def test_two_processes_that_begin_the_last_trial_at_once_run_it_once(config, tmp_path, monkeypatch, capsys):
+    run_trial = search.run_trial
+
+    def run_after_another_process(study, task):
+        other = study.ask()
+        other.suggest_float("learning_rate", **RATE["learning_rate"])
+        run_trial(study, task)
+        study.tell(other, 0.5)
+
+    def train(*arguments, **options):
+        raise AssertionError("the surplus trial was trained")
+
+    monkeypatch.setattr(search, "run_trial", run_after_another_process)
+    monkeypatch.setattr(search, "load_model", train)
+    assert hyperparameter_search.main([config(RATE, n_trials=1)]) == 0
+    assert [(trial["number"], trial["state"]) for trial in rows(tmp_path)] == [(0, "complete")]
+    printed = capsys.readouterr()
+    assert "1 complete\n" in printed.out and "Surplus" not in printed.err
+
+
+def task(n_trials: int) -> search.Search:
+    """A Search that only counts trials."""
+    return search.Search((None, None, None), {}, n_trials, trainer=None, splits={})
+
+
+@pytest.mark.parametrize(
+    ("earlier", "surplus"),
+    [
+        (["COMPLETE"], False),
+        (["COMPLETE", "FAIL"], False),
+        (["COMPLETE", "PRUNED"], True),
+        (["COMPLETE", "RUNNING"], True),
+        (["COMPLETE", "WAITING"], True),  # the trial of a dead process, which another will run again
+    ],
+)
+def test_a_trial_is_surplus_if_those_before_it_are_enough(earlier, surplus):
+    study = optuna.create_study()
+    for name in (*earlier, "RUNNING", "COMPLETE", "COMPLETE"):
+        value = 0.5 if name == "COMPLETE" else None
+        study.add_trial(optuna.create_trial(state=optuna.trial.TrialState[name], value=value))
+    trial = optuna.trial.Trial(study, study.trials[len(earlier)]._trial_id)
+    assert task(n_trials=2).is_surplus(trial) is surplus
+
+
+@pytest.mark.parametrize("hours", [-2, 0, 2])
+def test_a_trial_without_parameters_is_dead_by_this_process_own_clock(hours, monkeypatch):
+    """The clock of the machine that began the trial may be hours off."""
+    trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+    trial.datetime_start += datetime.timedelta(hours=hours)
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    searching = task(1)
+    assert searching.running([trial]) == [trial]
+    clock[0] += search.GRACE_SECONDS
+    assert searching.running([trial]) == [trial]
+    clock[0] += 1
+    assert searching.running([trial]) == []
+    trial.params = {"x": 1}
+    assert searching.running([trial]) == [trial]
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_an_unforeseen_error_in_a_trial_ends_the_search_with_its_traceback(error, config, monkeypatch):
+    def fail(*arguments, **options):
+        raise error("unforeseen")
+
+    monkeypatch.setattr(search, "load_model", fail)
+    with pytest.raises(error, match="unforeseen"):
+        hyperparameter_search.main([config(RATE)])
+
+
+def test_scores_that_are_not_numbers_end_in_one_message(config, monkeypatch, capsys):
+    monkeypatch.setattr(search.Search, "objective", no_score)
+    assert hyperparameter_search.main([config(RATE, n_trials=2, num_train_epochs=1)]) == 2
+    assert "none of the 2 trials" in capsys.readouterr().err
+
+
+def no_score(task, metrics):
+    raise optuna.TrialPruned("the score is nan")
+
+
+@pytest.mark.parametrize("commit", ["abc123", None])
+def test_the_best_configuration_trains_and_names_its_commit_if_known(commit, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "current_commit", lambda: commit)
+    study = optuna.create_study()
+    study.add_trial(
+        optuna.create_trial(
+            value=0.5,
+            params={"x": 0.5},
+            distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+        )
+    )
+    text = search.best_config(
+        study, {"do_train": False, "n_trials": 3, "seed": 1, "hub_token": "t"}, tmp_path
+    )
+    assert ("at commit abc123, over x." in text) == bool(commit)
+    assert ("hyperparameter_search.py, over x." in text) != bool(commit)
+    assert yaml.safe_load(text) == {"do_train": True, "do_eval": True, "seed": 1, "x": 0.5}
+
+
+def test_the_docstring_names_configurations_that_exist():
+    paths = re.findall(r"configs/\S+\.yaml", hyperparameter_search.__doc__)
+    assert paths and all((REPO / path).is_file() for path in paths)
 
 
 def test_a_token_is_neither_kept_nor_compared(config, tmp_path, capsys):
@@ -144,47 +252,53 @@ def test_a_damaged_database_is_named(config, tmp_path, capsys):
     (tmp_path / "search").mkdir()
     (tmp_path / "search/trials.db").write_bytes(b"not a database" * 100)
     assert hyperparameter_search.main([config({"weight_decay": [0.1]})]) == 2
-    assert "trials.db: file is not a database; expected" in capsys.readouterr().err
+    assert "trials.db: file is not a database; expected a new database" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_two_processes_of_one_training_are_refused(config):
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
     result = run_program(config(SPACE), program="hyperparameter_search.py", launcher=launcher)
-    assert result.returncode != 0 and "found 2 processes of one training" in result.stderr
+    assert result.returncode != 0 and "found 2 processes; a trial trains in one" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("space", "settings", "complaint"),
     [
-        ({"learning_rat": [1]}, {}, "search_space.learning_rat: unknown; expected one of learning_rate"),
+        (
+            {"learning_rat": [1]},
+            {},
+            "search_space.learning_rat: unknown setting; expected one of learning_rate",
+        ),
         ({"learning_rate": 3}, {}, "search_space.learning_rate: found 3; expected a list of values"),
         ({"learning_rate": []}, {}, "search_space.learning_rate: found []"),
         ({"learning_rate": {"low": "1e-3", "high": "1e-4"}}, {}, "found low 0.001 and high 0.0001"),
-        ({"learning_rate": {"low": 0, "high": 1, "log": True}}, {}, "expected true with low above 0"),
-        ({"weight_decay": {"low": 0, "high": 1, "step": 2}}, {}, "found step 2; expected more than 0"),
+        ({"learning_rate": {"low": 0, "high": 1, "log": True}}, {}, "log: true needs low above 0"),
+        ({"weight_decay": {"low": 0, "high": 1, "step": 2}}, {}, "found step 2; it must be above 0"),
         (
             {"weight_decay": [0.1, "much"]},
             {},
-            "search_space.weight_decay: found 'much'; expected each a number",
+            "search_space.weight_decay: found 'much'; each value must be a number",
         ),
         ({"weight_decay": [-0.1]}, {}, "search_space.weight_decay: found -0.1; expected at least 0"),
         ({"hidden_dropout_prob": {"low": 0, "high": 1.5}}, {}, "hidden_dropout_prob: found 1.5"),
-        ({"per_device_train_batch_size": [8, 8.5]}, {}, "found 8.5; expected each a whole number"),
+        ({"per_device_train_batch_size": [8, 8.5]}, {}, "found 8.5; each value must be a whole number"),
         ({"num_train_epochs": [0, 1]}, {}, "search_space.num_train_epochs: found 0; expected more than 0"),
-        ({"label_all_tokens": [True, 1]}, {}, "found 1; expected each a true or false"),
-        ({"label_all_tokens": {"low": 0, "high": 1}}, {}, "expected true or false, a list of them"),
+        ({"label_all_tokens": [True, 1]}, {}, "found 1; each value must be true or false"),
+        ({"label_all_tokens": {"low": 0, "high": 1}}, {}, "expected a list of true and false"),
         ({"weight_decay": [0, 0]}, {}, "found a value twice"),
         ({}, {}, "--search_space: found nothing to search"),
-        (SPACE, {"eval_split_name": "test"}, "--eval_split_name: expected a split that is not trained on"),
-        (SPACE, {"train_split_name": "train+validation"}, "--eval_split_name: expected a split that is not"),
+        ({"weight_decay": {"low": 0, "high": "much"}}, {}, "found 0, 'much'; each must be a number"),
+        (SPACE, {"eval_split_name": "test"}, "--eval_split_name: found test with --train_split_name train;"),
+        (SPACE, {"train_split_name": "train+validation"}, "found validation with --train_split_name train+"),
+        (SPACE, {"do_train": False, "metric_for_best_model": "f2"}, "--metric_for_best_model: found 'f2'"),
         ({"label_all_tokens": [True, False]}, {"metric_for_best_model": "loss"}, "can't be compared"),
         (SPACE, {"n_trials": 0}, "--n_trials: found 0; expected at least 1"),
-        (SPACE, {"search_dir": __file__}, "expected a folder"),
+        (SPACE, {"search_dir": __file__}, "is a file; choose a folder"),
         (SPACE, {"storage": "oracle-of-delphi"}, "expected a URL such as postgresql"),
-        (SPACE, {"search_dir": "/proc/no"}, "where nothing can be written"),
-        (SPACE, {"max_steps": 5}, "search_space.num_train_epochs: --max_steps is given"),
-        ("[1", {}, "--search_space: not JSON that can be used"),
+        (SPACE, {"search_dir": "/proc/no"}, "nothing can be written in /proc"),
+        (SPACE, {"max_steps": 5}, "search_space.num_train_epochs: --max_steps overrides it"),
+        ("[1", {}, "--search_space: not usable JSON"),
         ('{"weight_decay": [0], "weight_decay": [1]}', {}, "found 'weight_decay' twice"),
     ],
 )

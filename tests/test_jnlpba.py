@@ -1,9 +1,9 @@
-"""The corpus builder: the published counts, what a bad file or a bad network says, and what the cache keeps.
+"""Tests of the corpus builder: published counts, malformed files, failed downloads and the cache.
 
     python -m pytest tests/test_jnlpba.py                 # under a minute, no network but 127.0.0.1
-    NER_DATA=/folder/that/holds/jnlpba python -m pytest tests/test_jnlpba.py
+    NER_DATA=FOLDER python -m pytest tests/test_jnlpba.py     # FOLDER holds jnlpba/, the published files
 
-Real files, the real builder, and real HTTP from a server of our own (http_server.py).
+They use real files, the real builder, and a local HTTP server (http_server.py).
 """
 
 import hashlib
@@ -23,14 +23,23 @@ from http_server import FileServer, Reply, silent_port
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jnlpba_dataset import LABELS, CorpusError, fingerprint, load_jnlpba, split_counts, with_abstracts
+from jnlpba_dataset import (
+    LABELS,
+    CorpusError,
+    corpus_name,
+    fingerprint,
+    load_jnlpba,
+    source_sha256,
+    split_counts,
+    with_abstracts,
+)
 from jnlpba_dataset.jnlpba import FILE_NAMES, UPSTREAM_SHA256, build, read_sentences
 
 TYPES = ("protein", "DNA", "RNA", "cell_line", "cell_type")
 MARK = "-DOCSTART-\tO\n\n"
-GOOD = MARK + "IL-2\tB-protein\ngene\tI-protein\n\n"  # five lines: what follows begins on line 6
+GOOD = MARK + "IL-2\tB-protein\ngene\tI-protein\n\n"  # five lines: appended text starts on line 6
 
-# Words by label as published: O, then B and I of each type.
+# The published number of words with each label.
 COUNTS = {
     "train": {"abstracts": 1_800, "sentences": 16_807, "words": 445_090, "O": 345_736}
     | {"B-protein": 27_803, "I-protein": 22_437, "B-cell_type": 6_192, "I-cell_type": 8_132}
@@ -45,10 +54,12 @@ COUNTS = {
     | {"B-DNA": 1_056, "I-DNA": 1_789, "B-cell_line": 500, "I-cell_line": 989}
     | {"B-RNA": 118, "I-RNA": 187},
 }
+# Recorded with the first runs. A different value would make their results incomparable with later ones.
+FINGERPRINTS = {"validation": "1074c70265b216fe", "test": "1d67f9a266d82b3c"}
 
 
 def write_corpus(folder: Path, **files: str | bytes) -> Path:
-    """A folder with the three files; `train="..."` and the like replace the text of one."""
+    """Write the three files; `train="..."` and the like replace the content of one."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem in ("train", "devel", "test"):
         content = files.get(stem, f"{GOOD}{stem}\tO\n\n")
@@ -61,13 +72,13 @@ def words(split: datasets.Dataset) -> list[list[str]]:
 
 
 def built(cache: Path) -> list[Path]:
-    """All in a cache that a later load could take for a corpus, whole or half."""
+    """The paths in a cache that a later load could use as a corpus, complete or not."""
     found = [path for path in cache.rglob("*.incomplete") if path.is_dir()]
     return [*found, *cache.rglob("*.arrow"), *cache.rglob("dataset_info.json")]
 
 
 def run_python(code: str, *arguments: object, **environment: str) -> subprocess.Popen:
-    """Start `code` in a process of its own, with the offline switches off unless given."""
+    """Start `code` in a new process. The offline switches are off unless given."""
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -80,7 +91,7 @@ def run_python(code: str, *arguments: object, **environment: str) -> subprocess.
 
 
 def answer(process: subprocess.Popen):
-    """What the process printed last, as JSON."""
+    """Parse the last line that the process printed as JSON."""
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return json.loads(output.splitlines()[-1])
@@ -92,7 +103,7 @@ def answer(process: subprocess.Popen):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> datasets.DatasetDict:
     if not (DATA / "test.tsv").is_file():
-        pytest.skip(f"the published corpus is not in {DATA} (set NER_DATA to the folder that holds jnlpba/)")
+        pytest.skip("the published corpus is not here (set NER_DATA to the folder that holds jnlpba/)")
     return load_jnlpba(DATA, cache_dir=tmp_path_factory.mktemp("published"))
 
 
@@ -116,6 +127,11 @@ def test_published_corpus_has_the_published_counts(published, split):
 def test_pinned_digests_are_those_of_the_published_files(published, split):
     content = (DATA / FILE_NAMES[split]).read_bytes()
     assert UPSTREAM_SHA256[split] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("split", FINGERPRINTS)
+def test_published_fingerprints_stay_the_same(published, split):
+    assert fingerprint(published[split]) == FINGERPRINTS[split]
 
 
 def test_published_rows_keep_to_the_documented_features(published):
@@ -145,7 +161,7 @@ def test_rows_of_a_small_corpus(tmp_path):
             "ner_tags": datasets.List(datasets.ClassLabel(names=list(LABELS))),
         }
     )
-    # The order is part of every trained model's head.
+    # Trained models depend on this order.
     assert list(LABELS) == ["O", *(f"{prefix}-{kind}" for kind in TYPES for prefix in "BI")]
     rows = corpus["train"].to_list()
     assert [row["tokens"] for row in rows] == [["IL-2", "gene"], ["binds"], ["AP-1", "T"]]
@@ -198,7 +214,7 @@ ENTITY = st.tuples(st.sampled_from([None, *TYPES]), st.lists(WORD.filter(lambda 
 
 @st.composite
 def sentence(draw) -> tuple[list[str], list[str]]:
-    """Words and their IOB2 tags: stretches of one type (None is outside), side by side."""
+    """Draw words and their IOB2 tags, as adjacent stretches of one type each (None is outside)."""
     tokens, tags = [], []
     for kind, stretch in draw(st.lists(ENTITY, min_size=1, max_size=4)):
         tokens += stretch
@@ -218,15 +234,16 @@ def sentence(draw) -> tuple[list[str], list[str]]:
 def test_written_sentences_are_read_back(
     tmp_path_factory, documents, marked, end, blank_lines, last_end, byte_order_mark
 ):
-    """`marked` False leaves out the first mark only: words before any mark are a document too."""
+    """If `marked` is False, the first mark is left out; without any mark, no document is known."""
     marked = marked or not documents[0]
+    any_mark = marked or len(documents) > 1
     lines, expected = [], []
     for number, document in enumerate(documents):
         if number or marked:
             lines += ["-DOCSTART-\tO", ""]
         for position, (tokens, tags) in enumerate(document):
             lines += [f"{word}\t{tag}" for word, tag in zip(tokens, tags, strict=True)] + [""] * blank_lines
-            expected.append((number, position, tokens, tags))
+            expected.append((*((number, position) if any_mark else (None, None)), tokens, tags))
     text = end.join(lines).rstrip("\r\n") + end * last_end
     path = tmp_path_factory.getbasetemp() / "round_trip.tsv"
     path.write_bytes(text.encode("utf-8-sig" if byte_order_mark else "utf-8"))
@@ -299,10 +316,10 @@ BAD_FILES = {
 
 @pytest.mark.parametrize(("content", "line", "found", "expected"), BAD_FILES.values(), ids=BAD_FILES)
 def test_bad_file_is_refused_and_leaves_nothing_behind(tmp_path, content, line, found, expected):
-    """The bad file is the last one read, so that two good splits are already written when it is met."""
+    """The malformed file is read last, when two good splits are already written."""
     folder = write_corpus(tmp_path / "in", test=content)
     place = f"{folder / 'test.tsv'}:" + ("" if line is None else f"{line}:")
-    for _attempt in range(2):  # a half-built cache would serve the second one
+    for _attempt in range(2):  # a half-built cache would make the second one succeed
         with pytest.raises(CorpusError) as caught:
             load_jnlpba(folder, cache_dir=tmp_path / "cache")
         text = str(caught.value)
@@ -344,8 +361,9 @@ def test_bad_folder_is_refused(tmp_path, prepare, found):
     assert built(tmp_path) == []
 
 
-# In a process of its own: `datasets` replaces `Path` in a builder's module once a builder was made, so only
-# the first load of a process meets the operating system's own errors. Root, who may read all, becomes nobody.
+# This runs in a new process, because `datasets` replaces `Path` in a builder's module after the first builder
+# is made; only the first load of a process gets the operating system's own errors. Root can read every file,
+# so it switches to the user nobody.
 UNREADABLE = """
 import json, os, sys
 from jnlpba_dataset import CorpusError, load_jnlpba
@@ -379,7 +397,10 @@ def test_unreadable_names_are_refused(tmp_path):
     ("arguments", "parts"),
     [
         ({"name": "nope"}, ["--dataset_config_name", "'nope'", "expected one of jnlpba, sample"]),
-        ({"name": "sample", "data_dir": "/some/folder"}, ["--data_dir", "'/some/folder'", "expected one of"]),
+        (
+            {"name": "sample", "data_dir": "/some/folder"},
+            ["--data_dir: found '/some/folder'", "leave --data_dir out"],
+        ),
     ],
 )
 def test_impossible_arguments_are_refused(tmp_path, arguments, parts):
@@ -392,7 +413,7 @@ def test_impossible_arguments_are_refused(tmp_path, arguments, parts):
 
 
 def test_edited_file_is_read_anew_and_an_unchanged_one_is_not(tmp_path):
-    """Also an edit that keeps size and times, which a cache keyed by them would miss."""
+    """The edit keeps the file's size and times, so a cache keyed by them would miss it."""
     folder = write_corpus(tmp_path / "a folder [1] *é", test=GOOD)
     first = load_jnlpba(folder, cache_dir=tmp_path / "cache")
     assert words(first["test"]) == [["IL-2", "gene"]]
@@ -448,6 +469,7 @@ def test_fingerprint_follows_content_and_nothing_else(tmp_path):
         "document boundary added": base.replace("d\tO", f"{MARK}d\tO"),
         "document boundary moved": f"{MARK}ab\tB-DNA\nc\tI-DNA\n\n{MARK}d\tO\n\ne\tO\n\n",
         "document boundary removed": base.replace(f"\n{MARK}e", "\ne"),
+        "document boundaries unknown": base.replace(MARK, ""),
         "order": f"{MARK}d\tO\n\nab\tB-DNA\nc\tI-DNA\n\n{MARK}e\tO\n\n",
     }
     prints = {}
@@ -470,7 +492,7 @@ CHANGED = PAGES[TEST_PAGE].replace(b"gene", b"gems")
 
 @pytest.fixture
 def online(monkeypatch):
-    """Undo the offline switch that conftest.py sets; the server is on 127.0.0.1."""
+    """Undo the offline switch that conftest.py sets. The server is on 127.0.0.1."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
 
 
@@ -486,7 +508,7 @@ def fetch(server_url, cache: Path) -> datasets.DatasetDict:
 
 
 def refusal(url_of, cache: Path, seconds: float = 60.0) -> str:
-    """What a download says that fails: it must fail in time and leave nothing that a load would use."""
+    """Return the error of a failing download. It must fail soon and leave nothing that a load would use."""
     start = time.monotonic()
     with pytest.raises(CorpusError) as caught:
         fetch(url_of, cache)
@@ -527,7 +549,7 @@ BAD_REPLIES = {
 @pytest.mark.parametrize(("reply", "parts"), BAD_REPLIES.values(), ids=BAD_REPLIES)
 def test_failed_download_says_what_to_do_and_is_not_kept(tmp_path, online, reply, parts):
     with FileServer(replies(test=reply)) as server:
-        for _attempt in range(2):  # a bad file that was kept would change the second answer
+        for _attempt in range(2):  # if a bad file were kept, the second message would differ
             text = refusal(server.url, tmp_path)
             assert text.startswith(server.url(TEST_PAGE) + ": ") and "--data_dir" in text
             assert all(part in text for part in parts), text
@@ -595,9 +617,51 @@ def test_a_corpus_without_abstracts_is_left_as_it_is(cache_dir):
     assert with_abstracts(lone).to_list() == lone.to_list()
 
 
+UNMARKED = "a\tO\n\nIL-2\tB-protein\ngene\tI-protein\n\nb\tO\n\n"
+
+
+def test_a_file_without_marks_has_unknown_documents(tmp_path):
+    """Only test.tsv has no marks; the documents of the other files stay known."""
+    corpus = load_jnlpba(write_corpus(tmp_path / "in", test=UNMARKED), cache_dir=tmp_path / "cache")
+    rows = corpus["test"].to_list()
+    assert [(row["id"], row["document_id"], row["sentence_id"]) for row in rows] == [
+        ("test-0", None, None),
+        ("test-1", None, None),
+        ("test-2", None, None),
+    ]
+    assert words(corpus["test"]) == [["a"], ["IL-2", "gene"], ["b"]]
+    assert corpus["test"].features == corpus["train"].features
+    assert [(row["document_id"], row["sentence_id"]) for row in corpus["train"]] == [
+        ("train-0", 0),
+        ("train-0", 1),
+    ]
+    counts = {"documents": None, "sentences": 3, "words": 4, "entities": 1}
+    assert split_counts(corpus["test"]) == {**counts, "fingerprint": fingerprint(corpus["test"])}
+    assert split_counts(corpus["train"])["documents"] == 1
+
+
+def test_sentences_of_unknown_documents_are_not_joined(tmp_path):
+    corpus = load_jnlpba(write_corpus(tmp_path / "in", test=UNMARKED), cache_dir=tmp_path / "cache")
+    assert with_abstracts(corpus["test"]).to_list() == corpus["test"].to_list()
+    mixed = datasets.concatenate_datasets([corpus["train"], corpus["test"], corpus["validation"]])
+    rows = with_abstracts(mixed)
+    assert rows.features == mixed.features
+    assert rows.select(range(len(mixed))).to_list() == mixed.to_list()
+    abstracts = rows.select(range(len(mixed), len(rows)))
+    assert list(abstracts["document_id"]) == ["train-0", "validation-0"]
+    assert words(abstracts) == [["IL-2", "gene", "train"], ["IL-2", "gene", "devel"]]
+    assert split_counts(mixed)["documents"] is None
+
+
+def test_only_the_published_files_are_named_jnlpba(tmp_path):
+    assert corpus_name("jnlpba", source_sha256(None, "jnlpba")) == "jnlpba"
+    assert corpus_name("sample", source_sha256(None, "sample")) == "sample"
+    own = source_sha256(write_corpus(tmp_path), "jnlpba")
+    assert corpus_name("jnlpba", own) == "custom"
+    assert corpus_name("jnlpba", {**UPSTREAM_SHA256, "test": own["test"]}) == "custom"
+
+
 def test_counts_of_a_split(cache_dir):
     counts = split_counts(load_jnlpba(name="sample", cache_dir=cache_dir)["test"])
-    assert {**counts, "fingerprint": None} == {
-        **{"documents": 6, "sentences": 40, "words": 710, "entities": 109},
-        "fingerprint": None,
-    }
+    expected = {"documents": 6, "sentences": 40, "words": 710, "entities": 109}
+    assert counts == {**expected, "fingerprint": counts["fingerprint"]}

@@ -1,4 +1,4 @@
-"""The range test: rules on curves whose answer is known, and the program on the sample.
+"""The range test: its rules on curves with a known answer, and the command on the sample.
 
 python -m pytest tests/test_lr_range_test.py
 """
@@ -6,28 +6,31 @@ python -m pytest tests/test_lr_range_test.py
 import copy
 import json
 import math
+import re
 import sys
 import xml.etree.ElementTree
 
 import numpy as np
 import pytest
 import torch
-from conftest import run_program
+from conftest import REPO, run_program
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lr_range_test
 import run_ner
-from arguments import parse_arguments
-from lr_range_test import RangeTestArguments
-from lr_rules import RECOMMENDED, RULES, moving_average, smooth, steepest, suggest, valley
+from ner_recipe import training
+from ner_recipe.checks import parse_arguments
+from ner_recipe.tuning import range_test
+from ner_recipe.tuning.lr_rules import RECOMMENDED, RULES, moving_average, smooth, steepest, suggest, valley
+from ner_recipe.tuning.range_test import RangeTestArguments, Sweep, by_setting
 
 RATES = np.geomspace(1e-6, 1e-1, 100)
 DECADES = np.log10(RATES)
 
 
 def cliff(bottom: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-    """A logistic fall from 2.4 to 1, 90 % done at `bottom`; rises from 100 times that on."""
+    """A logistic fall from 2.4 to 1, 90 % of it before `bottom`; a rise from 100 times that rate on."""
     fall = 1.4 / (1 + np.exp(-3.5 * (DECADES - np.log10(bottom)) - math.log(9)))
     rise = np.maximum(0, DECADES - np.log10(bottom) - 2) ** 2 * 3
     return 2.4 - fall + rise + noise * np.random.default_rng(seed).standard_normal(100)
@@ -53,7 +56,7 @@ def test_every_rule_on_a_valley_without_noise():
 
 
 def naive_valley(losses: list[float]) -> int:
-    """The same by its definition: for each end the longest decreasing chain, by trying every predecessor."""
+    """The definition: for each end the longest decreasing chain, found by trying every predecessor."""
     chains = []
     for end, loss in enumerate(losses):
         chains.append(1 + max([chains[i] for i in range(end) if losses[i] > loss], default=0))
@@ -69,7 +72,7 @@ def test_valley_equals_a_naive_one(losses):
 
 @given(st.lists(st.floats(2, 2.4), min_size=2, max_size=50), st.floats(0, 0.95))
 def test_smoothing_has_no_lag(losses, smoothing):
-    """The curve of the losses in reverse is the curve in reverse, which no one-way average gives."""
+    """Reversed losses give the reversed curve, unlike with a one-way average."""
     there, back = smooth(losses, smoothing), smooth(losses[::-1], smoothing)[::-1]
     assert there == pytest.approx(back)
     assert min(losses) - 1e-9 <= there.min() and there.max() <= max(losses) + 1e-9
@@ -125,16 +128,16 @@ def test_how_far_a_loss_explodes_changes_nothing(explosion):
 
 @pytest.fixture
 def trainer(sample_flags, tmp_path):
-    """A Trainer on the sample, 20 steps an epoch, as run_ner.py builds it."""
+    """A Trainer on the sample as run_ner.py builds it, with 20 steps an epoch."""
     model_args, data_args, args = parse_arguments([*sample_flags, "--output_dir", str(tmp_path / "model")])
     args.max_steps, args.eval_strategy, args.save_strategy = 8, "no", "no"
     args.load_best_model_at_end = False
-    model, tokenizer, splits = run_ner.prepare(["train"], model_args, data_args, args)
-    return run_ner.build_trainer(model, tokenizer, splits, args, data_args, facts={})[0]
+    model, tokenizer, splits = training.prepare(["train"], model_args, data_args, args)
+    return training.build_trainer(model, tokenizer, splits, args, facts={})[0]
 
 
 def state(trainer) -> tuple[dict, dict]:
-    """Copies of all that a training moves: weights and the optimizer's own state."""
+    """Copies of what a training changes: the weights and the state of the optimizer."""
     weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     return weights, copy.deepcopy(trainer.optimizer.state_dict()["state"])
 
@@ -144,11 +147,11 @@ def equal(one, other) -> bool:
 
 
 def test_a_trainer_is_left_as_it_was(trainer):
-    """A training after a range test ends in the very weights of one without; its optimizer is untouched."""
+    """A training ends in the same weights with a range test before it; a range test keeps the optimizer."""
     test = RangeTestArguments(max_lr=1e3, num_steps=25)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     settings, random_state = dict(vars(trainer.args)), torch.get_rng_state()
-    curve = lr_range_test.lr_range_test(trainer, test)
+    curve = range_test.lr_range_test(trainer, test)
     assert len(curve.losses) > 5
     assert equal(before, trainer.model.state_dict())
     assert trainer.optimizer is None and vars(trainer.args) == settings
@@ -157,7 +160,7 @@ def test_a_trainer_is_left_as_it_was(trainer):
     trainer.train()
     weights, moments = state(trainer)
     optimizer = trainer.optimizer
-    again = lr_range_test.lr_range_test(trainer, test)
+    again = range_test.lr_range_test(trainer, test)
     assert again.losses[0] != curve.losses[0]  # it swept the trained model
     assert trainer.optimizer is optimizer and trainer.state.global_step == 8
     assert equal(weights, trainer.model.state_dict())
@@ -172,14 +175,45 @@ def test_a_trainer_is_left_as_it_was(trainer):
 
 
 def test_it_stops_when_the_loss_is_not_finite_or_diverges(trainer):
-    curve = lr_range_test.lr_range_test(trainer, RangeTestArguments(max_lr=1e30, num_steps=60))
+    curve = range_test.lr_range_test(trainer, RangeTestArguments(max_lr=1e30, num_steps=60))
     assert len(curve.losses) < 60
     assert math.isfinite(curve.losses[-2]) and curve.ended != "at the last step"
     assert curve.rates == pytest.approx(np.geomspace(1e-6, 1e30, 60)[: len(curve.rates)])
     weight = next(trainer.model.parameters())
     weight.data[:] = torch.nan
-    curve = lr_range_test.lr_range_test(trainer, RangeTestArguments(num_steps=60))
+    curve = range_test.lr_range_test(trainer, RangeTestArguments(num_steps=60))
     assert curve.ended == "at step 1: the loss is nan" and len(curve.losses) == 1
+
+
+def test_seeds_of_one_setting_become_their_median():
+    curve = range_test.Curve([], [], "at the last step", 0.0)
+    said = [suggest(RATES, cliff(bottom), smoothing=0.8) for bottom in (1e-4, 2e-4, 6e-4)]
+    none = suggest(RATES, np.full(100, 2.4), smoothing=0.8)
+    flags = [{"weight_decay": decay, "seed": seed} for decay in (0, 0.1) for seed in (1, 2, 3)]
+    found = [*said, said[0], none, none]
+    settings = by_setting(
+        [Sweep(flag, curve, one) for flag, one in zip(flags, found, strict=True)],
+    )
+    assert [setting.flags for setting in settings] == [{"weight_decay": 0}, {"weight_decay": 0.1}]
+    assert settings[0].suggestion.recommended == said[1].recommended
+    assert settings[1].suggestion.recommended is None and settings[1].suggestion.why == none.why
+
+
+def legend(settings) -> list[str]:
+    figure = range_test.draw(settings, RangeTestArguments(), "a title")
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def test_the_picture_names_seeds_of_one_setting_and_otherwise_settings():
+    curve = range_test.Curve(RATES.tolist(), cliff(2e-4).tolist(), "at the last step", 0.0)
+    said = suggest(curve.rates, curve.losses, smoothing=0.8)
+    alone = legend(by_setting([Sweep({"seed": seed}, curve, said) for seed in (1, 2)]))
+    assert alone[:2] == ["seed 1", "seed 2"]
+    assert len(alone) == 2 + len(RULES) and sum("(suggested)" in label for label in alone) == 1
+    assert legend(by_setting([Sweep({"seed": 1}, curve, said)]))[0] == "smoothed loss"
+    sweeps = [Sweep({"weight_decay": d / 10, "seed": s}, curve, said) for d in range(9) for s in (1, 2)]
+    rate = range_test.short(said.recommended)
+    assert legend(by_setting(sweeps)) == [f"--weight_decay {d / 10:g}: {rate}" for d in range(9)]
 
 
 def read(folder) -> dict:
@@ -187,7 +221,7 @@ def read(folder) -> dict:
 
 
 def test_the_first_loss_is_that_of_run_ner(sample_flags, tmp_path):
-    """The same seed, batch, accumulation and label smoothing: the same loss to the last digit."""
+    """With the same seed, batch, accumulation and label smoothing the losses are equal to the last digit."""
     flags = [*sample_flags, *("--gradient_accumulation_steps", "2", "--label_smoothing_factor", "0.1")]
     alone = ["--max_steps", "1", "--logging_steps", "1", "--output_dir", str(tmp_path / "model")]
     assert run_ner.main([*flags, *alone]) == 0
@@ -208,7 +242,7 @@ def test_the_program_compares_settings_on_equal_batches(sample_flags, tmp_path, 
         flags = curve["flags"]
         first[flags["weight_decay"], flags["hidden_dropout_prob"], flags["seed"]] = curve["points"][0]["loss"]
     assert len(first) == 8
-    # Weight decay acts after the first loss, dropout within it; a seed brings another head and other batches.
+    # Weight decay acts after the first loss, dropout within it; a seed changes the head and the batches.
     assert len({first[decay, 0.3, 1] for decay in (0, 0.1)}) == 1
     assert len(set(first.values())) == 4
     lines = capsys.readouterr().out.splitlines()
@@ -250,15 +284,15 @@ def test_the_models_own_folder_is_refused(sample_flags, tmp_path, capsys):
     ("flags", "complaint"),
     [
         (["--min_lr", "0"], "--min_lr: found 0.0; expected at least 1e-12"),
-        (["--min_lr", "1", "--max_lr", "0.1"], "--max_lr: found 0.1; expected more than --min_lr, 1"),
+        (["--min_lr", "1", "--max_lr", "0.1"], "--max_lr: found 0.1; expected more than --min_lr (1)"),
         (["--num_steps", "1"], "--num_steps: found 1; expected at least 2"),
         (["--smoothing", "1"], "--smoothing: found 1.0; expected at least 0 and less than 1"),
         (["--diverge_factor", "nan"], "--diverge_factor: found nan; expected a finite number"),
         (["--schedule", "cosine"], "invalid choice: 'cosine'"),
         (["--seeds", "1", "1"], "--seeds: found 1 twice"),
         (["--dropout_grid", "0.1", "1.5"], "--dropout_grid: found 1.5; expected at least 0 and less than 1"),
-        (["--range_test_dir", __file__], "expected a folder"),
-        (["--range_test_dir", "/proc/no"], "where nothing can be written"),
+        (["--range_test_dir", __file__], "is a file; choose a folder"),
+        (["--range_test_dir", "/proc/no"], "nothing can be written in /proc"),
         (["--smothing", "0.5"], "did you mean --smoothing?"),
         (["--data_dir", "/nowhere"], "/nowhere"),
     ],
@@ -271,3 +305,17 @@ def test_bad_input_ends_in_one_message(flags, complaint, sample_flags, tmp_path,
     message = capsys.readouterr().err
     assert complaint in message and message.startswith("lr_range_test.py: error: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unforeseen_error_keeps_its_traceback(sample_flags, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(lr_range_test, "sweep_all", fail)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        lr_range_test.main([*sample_flags, "--range_test_dir", str(tmp_path / "test")])
+
+
+def test_the_docstring_names_configurations_that_exist():
+    paths = re.findall(r"configs/\S+\.yaml", lr_range_test.__doc__)
+    assert paths and all((REPO / path).is_file() for path in paths)

@@ -3,7 +3,6 @@
 python -m pytest tests/test_page.py
 """
 
-import dataclasses
 import json
 import re
 import shutil
@@ -13,31 +12,35 @@ from pathlib import Path
 
 import pytest
 
-import page
 import run_ner
-from errors import KINDS, sentence_errors, spans
-from intervals import intervals
-from metrics import Evaluation, read_predictions, score
-from page import CAPTIONS, Story, as_script, mistakes, write_page
-from report import FIGURES
+from ner_recipe.reports import callback
+from ner_recipe.reports.error_analysis import KINDS, sentence_errors
+from ner_recipe.reports.files import FIGURES
+from ner_recipe.reports.page import Overview, PageContent, as_script, mistakes, render_page, write_page
+from ner_recipe.reports.predictions import read_predictions
+from ner_recipe.reports.result import SplitResult, make_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
 NASTY = "</script><img src=x onerror=alert(1)>&\u2028"
 
 
-def story(evaluations: dict[str, Evaluation], **more) -> Story:
-    labels = {"O": 3, "B-protein": 2}
-    corpus = {
-        role: {"name": role, "labels": labels, "documents": 1, "sentences": 1, "words": 5, "entities": 2}
-        for role in evaluations
+FACTS = {"model": "m", "seed": "1", "commit": "c" * 40}
+
+
+def content_of(results: dict[str, SplitResult], **more) -> PageContent:
+    counts = {
+        "documents": None,
+        "sentences": 1,
+        "words": 5,
+        "entities": 2,
+        "labels": {"O": 3, "B-protein": 2},
     }
-    facts = {"model": "m", "seed": "1", "commit": "c" * 40}
-    return Story("a run", facts, evaluations, corpus, **more)
+    return PageContent(results, Overview({role: {"name": role, **counts} for role in results}, None), **more)
 
 
-def evaluation_of(words, gold, predicted, **more) -> Evaluation:
-    return Evaluation(words, gold, predicted, score(gold, predicted), **more)
+def result_of(words, gold, predicted, **more) -> SplitResult:
+    return make_result(words, gold, predicted, **{"facts": FACTS, **more})
 
 
 def shown(html: str) -> dict:
@@ -55,8 +58,8 @@ def test_the_page_has_the_numbers_of_report_and_results(trained):
     assert f"{results['test_entities']:,}</b>" in html
     low, high = (results[f"test_interval_micro_{end}"] for end in ("low", "high"))
     assert f"{low:.4f} to {high:.4f}" in html and f"micro F1 {low:.4f} to {high:.4f}" in report
-    sure = intervals(read_predictions(trained / "predictions_test.tsv"))
-    assert (sure["f1"]["micro"]["low"], sure["unit"]) == (pytest.approx(low), "abstracts")
+    interval = read_predictions(trained / "predictions_test.tsv").intervals
+    assert (interval["f1"]["micro"]["low"], interval["unit"]) == (pytest.approx(low), "documents")
     rows = re.findall(
         r"^(\w+) +(0\.\d{4})  (0\.\d{4})  (0\.\d{4}) +[\d,]+$", report.split("Other readings")[0], re.M
     )
@@ -64,7 +67,7 @@ def test_the_page_has_the_numbers_of_report_and_results(trained):
     for name, *numbers in rows:
         assert f"<td>{name}</td>" + "".join(f"<td>{number}</td>" for number in numbers) in html
     served = results["test_served_sentences_first_f1"]
-    strategy = json.loads((trained / "run.json").read_text())["served"]["strategy"]
+    strategy = json.loads((trained / "run.json").read_text())["pipeline"]["aggregation_strategy"]
     assert f"{results[f'test_served_abstracts_{strategy}_f1']:.4f}" in html and served
     files = re.findall(r'<a href="([^"]+)">', html)
     assert "README.md" in files and {"predictions_test.tsv", "figures/type_scores.svg"} <= set(files)
@@ -76,16 +79,16 @@ def test_the_page_has_the_numbers_of_report_and_results(trained):
 def test_the_browser_is_given_every_mistake_and_nothing_else(trained):
     data = shown((trained / "report.html").read_text())
     for split in ("validation", "test"):
-        evaluation = read_predictions(trained / f"predictions_{split}.tsv")
+        result = read_predictions(trained / f"predictions_{split}.tsv")
         expected = {
             number: sentence_errors(*pair)
-            for number, pair in enumerate(spans(evaluation), start=1)
+            for number, pair in enumerate(result.spans, start=1)
             if sentence_errors(*pair)
         }
         part = data[split]
         assert [row[0] for row in part["rows"]] == list(expected)
         for number, words, gold, predicted, errors in part["rows"]:
-            assert words == evaluation.words[number - 1]
+            assert words == result.words[number - 1]
             for told, error in zip(errors, expected[number], strict=True):
                 assert tuple(KINDS[kind] for kind in told[0]) == error.kinds
                 for place, side, entity in (
@@ -100,7 +103,6 @@ def test_the_browser_is_given_every_mistake_and_nothing_else(trained):
 def test_figures_are_pictures(trained):
     names = {path.name for path in (trained / "figures").iterdir()}
     assert names == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
-    assert set(CAPTIONS) == set(FIGURES)
     for path in (trained / "figures").iterdir():
         if path.suffix == ".svg":
             assert xml.etree.ElementTree.parse(path).getroot().tag.endswith("svg")
@@ -109,37 +111,37 @@ def test_figures_are_pictures(trained):
 
 
 def test_text_is_text(tmp_path):
-    (tmp_path / "a<b>&.txt").write_text("")
     assert json.loads(as_script(NASTY)) == NASTY and "<" not in as_script(NASTY)
-    evaluation = evaluation_of([[NASTY, "b"]], [["B-<b>", "O"]], [["O", "B-<b>"]])
     facts = {"model": NASTY, "seed": "1", "commit": "c" * 40 + " with uncommitted changes"}
-    told = dataclasses.replace(story({"test": evaluation}), title=NASTY, facts=facts)
-    html = page.render_page(told, "test", {"test": intervals(evaluation)}, [], tmp_path)
+    result = result_of([[NASTY, "b"]], [["B-<b>", "O"]], [["O", "B-<b>"]], facts=facts)
+    folder = tmp_path / NASTY.replace("/", "")
+    folder.mkdir()
+    (folder / "a<b>&.txt").write_text("")
+    html = render_page(content_of({"test": result}), {}, folder)
     assert f"commit {'c' * 12} with uncommitted changes" in html
     assert "<img src=x" not in html and "<td><b>" not in html and html.count("</script>") == 2
     assert shown(html)["test"]["rows"][0][1] == [NASTY, "b"]
 
 
 def test_a_run_without_mistakes_without_training_and_without_entities(tmp_path):
-    right = evaluation_of([["a", "b"]], [["B-DNA", "O"]], [["B-DNA", "O"]])
-    empty = evaluation_of([["a", "b"]], [["O", "O"]], [["O", "O"]])
-    mathematical = evaluation_of([["a", "b"]], [["B-$x_{$", "O"]], [["B-$x_{$", "O"]])
-    for number, evaluation in enumerate((right, empty, mathematical)):
-        write_page(tmp_path / str(number), story({"validation": evaluation}))
-        assert mistakes(evaluation)["rows"] == []
+    right = result_of([["a", "b"]], [["B-DNA", "O"]], [["B-DNA", "O"]])
+    empty = result_of([["a", "b"]], [["O", "O"]], [["O", "O"]])
+    mathematical = result_of([["a", "b"]], [["B-$x_{$", "O"]], [["B-$x_{$", "O"]])
+    for number, result in enumerate((right, empty, mathematical)):
+        write_page(tmp_path / str(number), content_of({"validation": result}))
+        assert mistakes(result)["rows"] == []
         assert "training_curves" not in (tmp_path / str(number) / "report.html").read_text()
 
 
 def test_the_page_is_there_while_the_model_trains(sample_flags, tmp_path, monkeypatch):
-    """After each evaluation, and it says how far the training is."""
+    """After each result, and it says how far the training is."""
     seen = []
 
-    class Look(page.PageCallback):
-        def on_evaluate(self, *given, **named):
-            super().on_evaluate(*given, **named)
-            seen.append((Path(self.output_dir) / "report.html").read_text())
+    def look(output_dir, content):
+        write_page(output_dir, content)
+        seen.append((Path(output_dir) / "report.html").read_text())
 
-    monkeypatch.setattr(run_ner, "PageCallback", Look)
+    monkeypatch.setattr(callback, "write_page", look)
     flags = ["--do_report_page", "true", "--num_train_epochs", "2", "--do_predict", "false"]
     assert run_ner.main([*sample_flags, *flags, "--output_dir", str(tmp_path / "m")]) == 0
     assert "training: epoch 1 of 2" in seen[0] and "training: epoch 2 of 2" in seen[1]
@@ -248,8 +250,8 @@ def test_a_large_test_set_stays_small_and_quick_and_its_text_stays_text(opened, 
     predicted = [row if number % 2 else ["B-DNA", *row[1:]] for number, row in enumerate(gold)]
     confidence = [[0.5 + number / 10_000] * 26 for number in range(4000)]
     documents = [number // 10 for number in range(4000)]
-    evaluation = evaluation_of(words, gold, predicted, confidence=confidence, documents=documents)
-    write_page(tmp_path, story({"test": evaluation}))
+    result = result_of(words, gold, predicted, confidence=confidence, documents=documents)
+    write_page(tmp_path, content_of({"test": result}))
     path = tmp_path / "report.html"
     assert path.stat().st_size < 5_000_000
     view = opened(path)

@@ -23,10 +23,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, pipeline
 
 import run_ner
-from arguments import cpu_has_bf16, parse_arguments
 from jnlpba_dataset import LABELS, load_jnlpba
-from metrics import flatten, read_predictions
-from run_ner import LikeLengthSampler, token_loss
+from metrics import flatten
+from ner_recipe.arguments import RecipeArguments
+from ner_recipe.batching import LikeLengthSampler
+from ner_recipe.checks import parse_arguments
+from ner_recipe.launch import cpu_has_bf16
+from ner_recipe.models import fit_together, load_model, load_tokenizer
+from ner_recipe.reports.predictions import read_predictions
+from ner_recipe.training import row_losses, token_loss, train
 
 OUTPUT_FILES = {
     *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "run.json"),
@@ -141,6 +146,9 @@ def test_run_json_records_where_the_figures_come_from(trained):
     assert record["command"].startswith("run_ner.py --model_name_or_path")
     assert record["versions"]["torch"] == torch.__version__
     assert record["seconds"] > 0
+    assert record["repository"] is None, "--hub_model_id alone publishes nothing"
+    assert record["pipeline"].keys() == {"aggregation_strategy", "chosen_on", "stride", "max_length"}
+    assert not {"stride", "max_seq_length", "hub_model_id"} & record.keys(), "one name, one meaning"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True)
     assert record["commit"].startswith(commit.stdout.strip() or "unknown")
 
@@ -173,25 +181,21 @@ def test_evaluating_the_saved_model_gives_the_reported_scores(trained, tmp_path,
         assert not (folder / "model.safetensors").exists()
 
 
-def test_validation_loss_does_not_depend_on_the_batches(trained, tmp_path, cache_dir):
+def test_validation_loss_does_not_depend_on_batches_or_processes(trained, tmp_path, cache_dir):
+    """7 rows a batch on two processes: the last batches differ in size, so a mean of means would be off."""
     losses = []
-    for batch_size in ("1", "16"):
+    for batch_size, processes in (("1", 1), ("16", 1), ("7", 2)):
         folder = tmp_path / batch_size
         words = [
-            *(
-                "--model_name_or_path",
-                trained,
-                "--dataset_config_name",
-                "sample",
-                "--do_eval",
-                "--bf16",
-                "false",
-            ),
-            *("--cache_dir", cache_dir, "--output_dir", folder, "--per_device_eval_batch_size", batch_size),
+            *("--model_name_or_path", trained, "--dataset_config_name", "sample", "--do_eval"),
+            *("--bf16", "false", "--cache_dir", cache_dir, "--output_dir", folder),
+            *("--per_device_eval_batch_size", batch_size, "--label_smoothing_factor", "0.1"),
         ]
-        assert run_ner.main([str(word) for word in words]) == 0
+        launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
+        result = run_program(*words, launcher=launcher if processes == 2 else ())
+        assert result.returncode == 0, result.stderr
         losses.append(read_json(folder, "eval_results.json")["eval_loss"])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
 def test_short_windows_lose_no_word_and_no_entity(trained, tmp_path, cache_dir):
@@ -328,16 +332,17 @@ def test_two_processes_score_each_word_once(trained, sample_flags, tmp_path, cac
 ROWS_SEEN = """
 import json, os, sys
 import run_ner
+from ner_recipe.training import NerTrainer
 
 seen = {}
-step = run_ner.NerTrainer.training_step
+step = NerTrainer.training_step
 
 def watched(trainer, model, inputs, count=None):
     rows = [str([token for token in row if token]) for row in inputs["input_ids"].tolist()]
     seen.setdefault(int(trainer.state.epoch or 0), []).extend(rows)
     return step(trainer, model, inputs, count)
 
-run_ner.NerTrainer.training_step = watched
+NerTrainer.training_step = watched
 assert run_ner.main(sys.argv[2:]) == 0
 json.dump(seen, open(f"{sys.argv[1]}/{os.environ['RANK']}.json", "w"))
 """
@@ -403,10 +408,10 @@ def test_the_length_of_a_window_is_what_the_model_has_positions_for(tiny_bert, t
     for folder, longest in ((tiny_bert, 256), (tiny_roberta, 128)):
         words = ["--model_name_or_path", str(folder), "--do_eval", "--output_dir", str(tmp_path / "out")]
         model_args, data_args, _ = parse_arguments(words)
-        tokenizer = run_ner.load_tokenizer(model_args)
+        tokenizer = load_tokenizer(model_args)
         tokenizer.model_max_length = 10**30  # as of a model without a tokenizer configuration
-        model = run_ner.load_model(model_args, LABELS, fine_tune=True)
-        run_ner.fit_together(data_args, tokenizer, model)
+        model = load_model(model_args, LABELS, fine_tune=True)
+        fit_together(data_args, tokenizer, model)
         assert data_args.max_seq_length == tokenizer.model_max_length == longest
         model(input_ids=torch.full((1, longest), 5))
         tokenizer.save_pretrained(tmp_path / folder.name)
@@ -433,7 +438,7 @@ def test_a_vocabulary_without_configuration_can_stay_cased(tiny_bert, tmp_path):
                 str(tmp_path),
             ]
         )
-        tokenizer = run_ner.load_tokenizer(arguments[0])
+        tokenizer = load_tokenizer(arguments[0])
         pieces[case] = tokenizer.tokenize("Jurkat")
         tokenizer.save_pretrained(tmp_path / case)
         assert AutoTokenizer.from_pretrained(tmp_path / case).tokenize("Jurkat") == pieces[case]
@@ -477,6 +482,13 @@ def test_precision_follows_flags_then_launcher_then_hardware(
     assert args.mixed_precision == expected.split()[0].replace("fp32", "no")
 
 
+def test_several_gpus_without_a_launcher_are_refused_with_the_command_to_use(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(RecipeArguments, "n_gpu", 4)
+    words = ["--model_name_or_path", "x", "--do_train", "--output_dir", str(tmp_path / "out")]
+    assert run_ner.main(words) == 2
+    assert "accelerate launch --num_processes 4" in capsys.readouterr().err
+
+
 def test_loss_is_one_mean_over_all_labelled_subtokens():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 9, 5, generator=generator)
@@ -493,6 +505,8 @@ def test_loss_is_one_mean_over_all_labelled_subtokens():
     parts = sum(token_loss(Output(logits[i : i + 2]), labels[i : i + 2], count) for i in (0, 2, 4))
     torch.testing.assert_close(token_loss(Output(logits), labels), whole)
     torch.testing.assert_close(parts, whole)
+    smoothed = token_loss(Output(logits), labels, label_smoothing=0.1)
+    torch.testing.assert_close(row_losses(logits, labels, label_smoothing=0.1).sum() / count, smoothed)
 
 
 def test_sampler_gives_each_row_once_in_batches_of_like_length():
@@ -555,7 +569,10 @@ BAD_INPUT = {
     "not finite": (lambda f: ["--warmup_steps", "0.1", "--max_grad_norm", "nan"], ["--max_grad_norm"]),
     "no epochs": (lambda f: ["--num_train_epochs", "0"], ["--num_train_epochs"]),
     "negative rate": (lambda f: ["--learning_rate", "-1"], ["--learning_rate", "-1"]),
-    "push": (lambda f: ["--push_to_hub", "--do_eval"], ["--push_to_hub", "--do_train", "publish.py"]),
+    "push": (
+        lambda f: ["--push_to_hub", "--do_eval"],
+        ["--push_to_hub", "ner_recipe.publishing"],
+    ),
     "secret in a mistyped flag": (lambda f: ["--hub_tokn", "hf_abc"], ["--hub_tokn '***'", "--hub_token?"]),
     "push often": (lambda f: ["--do_train", "--hub_strategy", "checkpoint"], ["--hub_strategy", "end"]),
     "serve nothing": (lambda f: ["--do_serve_check"], ["--do_serve_check", "--do_eval"]),
@@ -676,6 +693,65 @@ def test_show_mistakes_prints_aligned_tables(trained, cache_dir, tmp_path, capsy
     assert all(line[column:].startswith(("LABEL", "O", "B-", "I-")) for line in block)
 
 
+def test_mistakes_are_printed_once_for_each_split(trained):
+    stdout = trained.with_suffix(".stdout").read_text()
+    assert stdout.count("sentences have an error; 1 shown") == stdout.count("TOKEN") == 2
+
+
+def test_evaluation_alone_selects_nothing_and_is_not_called_optimistic(trained, cache_dir, tmp_path):
+    words = ["--model_name_or_path", trained, "--dataset_config_name", "sample", "--do_eval"]
+    words += ["--eval_split_name", "test", "--cache_dir", cache_dir, "--output_dir", tmp_path]
+    assert run_ner.main([str(word) for word in words]) == 0
+    assert "optimistic" not in (tmp_path / "classification_report.txt").read_text()
+    assert read_json(tmp_path, "run.json")["protocol"] is None
+
+
+def without_marks(folder: Path) -> Path:
+    """The sample without -DOCSTART- lines: nobody knows where its documents begin."""
+    folder.mkdir()
+    for path in (REPO / "jnlpba_dataset" / "sample").glob("*.tsv"):
+        (folder / path.name).write_text(path.read_text().replace("-DOCSTART-\tO\n\n", ""))
+    return folder
+
+
+def test_unknown_documents_mean_sentences_only(sample_flags, tmp_path):
+    flags = [
+        *sample_flags,
+        "--dataset_config_name",
+        "jnlpba",
+        "--data_dir",
+        str(without_marks(tmp_path / "c")),
+    ]
+    more = ["--num_train_epochs", "1", "--do_serve_check", "--do_report_page", "true"]
+    folder = tmp_path / "model"
+    assert run_ner.main([*flags, *more, "--output_dir", str(folder)]) == 0
+    splits = read_json(folder, "run.json")["splits"]
+    assert splits["train"]["windows"] == splits["train"]["sentences"] == 200, "no abstract was made of them"
+    assert splits["train"]["documents"] is None
+    results = read_json(folder, "test_results.json")
+    assert "test_served_sentences_first_f1" in results
+    assert not [name for name in results if "abstracts" in name]
+    report = (folder / "classification_report_test.txt").read_text()
+    assert "documents           unknown" in report and "sentences were drawn" in report
+    assert "only sentences were served" in report and not re.search("^abstracts", report, re.MULTILINE)
+    assert "| test | unknown | 40 |" in (folder / "README.md").read_text()
+    assert "<td>unknown</td>" in (folder / "report.html").read_text()
+
+
+def test_checksums_are_those_of_the_files_that_were_read(sample_flags, tmp_path, monkeypatch):
+    corpus = shutil.copytree(REPO / "jnlpba_dataset" / "sample", tmp_path / "corpus")
+    expected = hashlib.sha256((corpus / "test.tsv").read_bytes()).hexdigest()
+
+    def train_and_lose_the_corpus(trainer):
+        train(trainer)
+        shutil.rmtree(corpus)
+
+    monkeypatch.setattr(run_ner, "train", train_and_lose_the_corpus)
+    flags = ["--dataset_config_name", "jnlpba", "--data_dir", str(corpus), "--num_train_epochs", "1"]
+    assert run_ner.main([*sample_flags, *flags, "--output_dir", str(tmp_path / "out")]) == 0
+    assert read_json(tmp_path / "out", "run.json")["splits"]["test"]["sha256"] == expected
+
+
 def test_limited_samples_are_said(sample_flags, tmp_path):
     limits = ["--max_train_samples", "16", "--max_eval_samples", "5", "--max_predict_samples", "7"]
     flags = [*sample_flags, "--output_dir", str(tmp_path / "out"), "--num_train_epochs", "1", *limits]
@@ -711,8 +787,11 @@ def test_a_folder_tells_of_one_run(trained, sample_flags, tmp_path, cache_dir, c
     assert not [name for name in read_json(folder, "all_results.json") if name.startswith("test_")]
 
     scoring = ["--model_name_or_path", str(trained), "--dataset_config_name", "sample", "--do_predict"]
-    assert run_ner.main([*scoring, "--cache_dir", str(cache_dir), "--output_dir", str(folder)]) == 2
-    assert "found a model" in capsys.readouterr().err
+    scoring += ["--cache_dir", str(cache_dir), "--output_dir", str(folder)]
+    for name in ("model.safetensors", "model-00001-of-00002.safetensors"):  # whole, and as one of its shards
+        next(folder.glob("*.safetensors")).rename(folder / name)
+        assert run_ner.main(scoring) == 2
+        assert "holds a model" in capsys.readouterr().err
 
 
 def test_other_peoples_files_are_not_overwritten(tiny_bert, sample_flags, tmp_path, capsys):

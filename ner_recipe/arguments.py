@@ -1,0 +1,243 @@
+"""The flags: the recipe's own, and TrainingArguments with the recipe's defaults; a YAML file becomes flags.
+
+    python run_ner.py --help
+
+`checks.py` says which values can work.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import HfArg
+
+from ner_recipe.launch import UsageError, choose_precision
+
+LAST_CHECKPOINT = "last"
+SELECTION_METRIC = "f1"
+
+
+@dataclasses.dataclass
+class ModelArguments:
+    """Which encoder, and what to change in it."""
+
+    model_name_or_path: str | None = HfArg(
+        default=None, help="A Hub id, a folder, or package:NAME/PATH (a folder inside an installed package)."
+    )
+    model_revision: str = HfArg(
+        default="main", help="Branch, tag or commit of a Hub model. Pin a commit for reproducible scores."
+    )
+    cache_dir: str | None = HfArg(default=None, help="Where downloaded models and prepared corpora are kept.")
+    do_lower_case: bool | None = HfArg(
+        default=None, help="Override the tokenizer's lower-casing. SciBERT cased on the Hub needs false."
+    )
+    hidden_dropout_prob: float | None = HfArg(
+        default=None, help="Dropout of the hidden layers. The model's own value if not given."
+    )
+    attention_probs_dropout_prob: float | None = HfArg(
+        default=None, help="Dropout of the attention weights; 0 makes long windows twice as fast on a CPU."
+    )
+    model_license: str = HfArg(default="apache-2.0", help="Licence for the model card, as the Hub spells it.")
+
+
+@dataclasses.dataclass
+class DataArguments:
+    """Which corpus, and how sentences become windows."""
+
+    dataset_name: str = HfArg(default="jnlpba", help="The corpus: jnlpba.")
+    dataset_config_name: str = HfArg(
+        default="jnlpba", help="jnlpba, or sample (280 embedded sentences, no network)."
+    )
+    data_dir: str | None = HfArg(
+        default=None, help="A folder with train.tsv, devel.tsv and test.tsv. Without it JNLPBA is downloaded."
+    )
+    train_split_name: str = HfArg(
+        default="train", help="The split to train on; train+validation joins two splits."
+    )
+    eval_split_name: str = HfArg(default="validation", help="The split that selects the best epoch.")
+    train_on_abstracts: bool = HfArg(
+        default=True, help="Train on each abstract twice an epoch: sentence by sentence, and as a whole."
+    )
+    max_seq_length: int | None = HfArg(
+        default=None, help="Subtokens in a window, special tokens included. The model's limit, at most 512."
+    )
+    stride: int | None = HfArg(
+        default=None, help="Most subtokens that two windows of one text share. A quarter of a window."
+    )
+    label_all_tokens: bool = HfArg(
+        default=True, help="Label every subtoken of a word (B- then I-); false labels only the first."
+    )
+    max_train_samples: int | None = HfArg(default=None, help="Train on the first N sentences only.")
+    max_eval_samples: int | None = HfArg(default=None, help="Validate on the first N sentences only.")
+    max_predict_samples: int | None = HfArg(default=None, help="Test on the first N sentences only.")
+    do_serve_check: bool = HfArg(
+        default=False, help="Score what pipeline('ner') returns for each evaluated split as plain text."
+    )
+    do_report_page: bool = HfArg(
+        default=True, help="Write report.html and figures/; the page is refreshed at each evaluation."
+    )
+    preprocessing_num_workers: int | None = HfArg(default=None, help="Number of processes that tokenize.")
+    show_mistakes: int = HfArg(
+        default=0, help="At the end, print the first N sentences with an error of each evaluated split."
+    )
+
+
+@dataclasses.dataclass
+class RecipeArguments(TrainingArguments):
+    """transformers' TrainingArguments with this recipe's defaults."""
+
+    eval_strategy: str = HfArg(default="epoch", help="When to evaluate: no, steps or epoch.")
+    save_strategy: str = HfArg(default="epoch", help="When to save a checkpoint: no, steps, epoch or best.")
+    save_total_limit: int | None = HfArg(
+        default=1, help="Checkpoints to keep beside the best one. All are deleted when a run ends well."
+    )
+    load_best_model_at_end: bool = HfArg(default=True, help="Restore the best epoch's weights at the end.")
+    metric_for_best_model: str | None = HfArg(
+        default=SELECTION_METRIC,
+        help="The validation score that selects the best epoch (f1: micro, entities).",
+    )
+    logging_steps: float = HfArg(default=50, help="Log the training loss every N steps.")
+    train_sampling_strategy: str = HfArg(
+        default="group_by_length", help="group_by_length (little padding), random or sequential."
+    )
+    resume_from_checkpoint: str | None = HfArg(
+        default=None,
+        help="Continue from this checkpoint; without a value, from the last one in --output_dir.",
+        metadata={"nargs": "?", "const": LAST_CHECKPOINT},
+    )
+    # None means not given: the hardware decides. The type stays bool so that the parser takes a bare --bf16.
+    bf16: bool = HfArg(default=None, help="bfloat16 mixed precision. Chosen by hardware if not given.")
+    fp16: bool = HfArg(default=None, help="float16 mixed precision. Chosen by hardware if not given.")
+
+    def __post_init__(self):
+        if not self.do_train:
+            # Nothing to select or save. TrainingArguments would otherwise switch do_eval on.
+            self.eval_strategy, self.save_strategy, self.load_best_model_at_end = "no", "no", False
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+        chosen, self.precision_reason = choose_precision(self)
+        super().__post_init__()
+        # TrainingArguments lets the launcher's environment win over an explicit --bf16 false.
+        self.mixed_precision = "no" if chosen == "fp32" else chosen
+
+
+class RecipeParser(HfArgumentParser):
+    """HfArgumentParser whose errors are one line instead of a page of usage."""
+
+    def error(self, message: str):
+        raise UsageError(message)
+
+
+Arguments = tuple[ModelArguments, DataArguments, RecipeArguments]
+OF_A_RUN = (ModelArguments, DataArguments, RecipeArguments)
+
+
+def parse_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> tuple:
+    """Parse `[CONFIG.yaml] [--flag value ...]`. The file's keys become flags before the user's, which win.
+
+    Returns:
+        One instance of each dataclass in `groups`.
+
+    Raises:
+        UsageError: a bad file, an unknown key or flag, a value of the wrong type.
+    """
+    parser, words = parser_and_words(argv, groups, program)
+    try:
+        *arguments, unknown = parser.parse_args_into_dataclasses(
+            words, return_remaining_strings=True, look_for_args_file=False
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(str(error)) from None
+    if unknown:
+        flags = [name for action in parser._actions for name in action.option_strings]
+        hint = suggestion(unknown[0].split("=")[0], flags)
+        unknown = [re.sub(r"hf_\w+", "***", word) for word in unknown]  # --hub_tokn hf_... is a secret too
+        raise UsageError(
+            f"found {shlex.join(unknown)}; expected one CONFIG.yaml at most, then flags from --help{hint}"
+        )
+    return tuple(arguments)
+
+
+def parser_and_words(
+    argv: Sequence[str], groups: Sequence[type], program: str
+) -> tuple[RecipeParser, list[str]]:
+    """The parser for `groups`, and the command line with its configuration file turned into flags."""
+    parser = RecipeParser(groups, allow_abbrev=False, prog=program)
+    words = list(argv)
+    if words and words[0].endswith((".yaml", ".yml")):
+        known = {action.dest for action in parser._actions if action.dest != "help"}
+        words[:1] = config_to_argv(words[0], known)
+    return parser, words
+
+
+def given_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> dict[str, object]:
+    """The settings that the file and the flags name, as `parse_flags` reads them, without any default."""
+    parser, words = parser_and_words(argv, groups, program)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return vars(parser.parse_known_args(words)[0])
+
+
+def config_to_argv(path: str, known: set[str]) -> list[str]:
+    """Turn a YAML file of `flag: value` into command-line words; refuse unknown and repeated keys."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        node, values = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; expected a YAML file of 'flag: value'") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: found {type(values).__name__}; expected lines of 'flag: value'")
+    refuse_repeated_keys(path, node)
+    argv = []
+    for key_node, _ in node.value:
+        key, place = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+        if key not in known:
+            raise UsageError(
+                f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, known)}"
+            )
+        argv += flag_words(place, key, values[key])
+    return argv
+
+
+def refuse_repeated_keys(path: str, node: yaml.Node) -> None:
+    """Refuse equal keys at any depth. PyYAML silently takes the last one."""
+    seen: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if str(key.value) in seen:
+            raise UsageError(
+                f"{path}:{key.start_mark.line + 1}: found '{key.value}' a second time; expected each key once"
+            )
+        seen.add(str(key.value))
+        refuse_repeated_keys(path, value)
+
+
+def flag_words(place: str, key: str, value: object) -> list[str]:
+    """`--key value` for one YAML value."""
+    if value is None:
+        raise UsageError(f"{place}: found no value for '{key}'; give one, or remove the line")
+    if value is False and key.endswith("_strategy"):
+        value = "no"  # which YAML reads as false
+    if isinstance(value, dict):
+        try:
+            return [f"--{key}={json.dumps(value)}"]
+        except TypeError as error:  # a date, say
+            raise UsageError(f"{place}: '{key}': {error}; use numbers, text, lists, true or false") from None
+    if isinstance(value, list):
+        return [f"--{key}", *map(str, value)]
+    return [f"--{key}={str(value).lower() if isinstance(value, bool) else value}"]
+
+
+def suggestion(word: str, known: Sequence[str] | set[str]) -> str:
+    """ " (did you mean X?)" for a misspelt word, or nothing."""
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

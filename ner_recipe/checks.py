@@ -1,0 +1,224 @@
+"""Everything that can be found wrong before anything is loaded. All problems are listed at once.
+
+model_args, data_args, args = parse_arguments(argv)
+"""
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers.trainer_utils import HubStrategy
+
+from ner_recipe.arguments import (
+    LAST_CHECKPOINT,
+    OF_A_RUN,
+    Arguments,
+    DataArguments,
+    ModelArguments,
+    RecipeArguments,
+    parse_flags,
+)
+from ner_recipe.launch import UsageError
+
+SELECTABLE = ("f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
+SAMPLING = ("group_by_length", "random", "sequential", "batch_rebalance")
+PUBLISHED_ONCE = ("every_save", "end")  # the default and its meaning here: one commit, at the end
+CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+# Flag -> lowest value, and the value that it must stay below.
+RANGES = {
+    **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), (1, math.inf)),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
+    **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "show_mistakes"), (0, math.inf)),
+    "label_smoothing_factor": (0, 1),
+    "seed": (0, 2**32),
+}
+
+# Settings of TrainingArguments that the way from windows back to words relies on.
+FIXED = {
+    "remove_unused_columns": True,
+    "dataloader_drop_last": False,
+    "eval_do_concat_batches": True,
+    "batch_eval_metrics": False,
+    "prediction_loss_only": False,
+    "include_for_metrics": [],
+}
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """The arguments of run_ner.py, checked.
+
+    Raises:
+        UsageError: a bad file, an unknown key or flag, or settings that can't work.
+    """
+    arguments = parse_flags(argv, OF_A_RUN, "run_ner.py")
+    check_arguments(*arguments)
+    return arguments
+
+
+def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments) -> None:
+    """List every setting that can't work."""
+    problems = setting_problems(model_args, data_args, args)
+    if not (args.do_train or args.do_eval or args.do_predict):
+        problems.append("nothing to do; give --do_train, --do_eval or --do_predict")
+    if args.push_to_hub and not args.do_train:
+        problems.append(
+            "--push_to_hub: needs --do_train; to push the folder of a finished run use "
+            "'python -m ner_recipe.publishing model FOLDER --hub_model_id USER/NAME'"
+        )
+    if data_args.do_serve_check and not (args.do_eval or args.do_predict):
+        problems.append("--do_serve_check: needs a split to serve; add --do_eval, --do_predict or both")
+    problems += folder_problems(args.output_dir, model_args, args.do_train)
+    if args.do_train:
+        problems += checkpoint_problems(args)
+    refuse(problems)
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise UsageError with all problems at once, if there are any."""
+    if problems:
+        raise UsageError("\n  ".join(problems))
+
+
+def setting_problems(
+    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments
+) -> list[str]:
+    """Settings that can't work, wherever the results go."""
+    problems = []
+    if not model_args.model_name_or_path:
+        problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
+    if data_args.dataset_name != "jnlpba":
+        problems.append(
+            f"--dataset_name: found '{data_args.dataset_name}'; expected jnlpba. For a corpus with the same "
+            "labels and format give its folder as --data_dir"
+        )
+    if args.n_gpu > 1:
+        # transformers would use DataParallel and multiply our loss by the number of GPUs.
+        problems.append(
+            f"found {args.n_gpu} GPUs and one process; start one process per GPU with 'accelerate launch "
+            f"--num_processes {args.n_gpu} ...', or use a single GPU by setting CUDA_VISIBLE_DEVICES=0"
+        )
+    return problems + number_problems((model_args, data_args, args), RANGES) + choice_problems(args)
+
+
+def number_problems(groups: Sequence, ranges: dict[str, tuple[float, float]]) -> list[str]:
+    """Numbers, alone or in a list, that are not finite or outside their range."""
+    problems = []
+    for group in groups:
+        for field in dataclasses.fields(group):
+            found = getattr(group, field.name)
+            low, high = ranges.get(field.name, (-math.inf, math.inf))
+            for value in found if isinstance(found, list) else [found]:
+                if isinstance(value, float) and not math.isfinite(value):
+                    problems.append(f"--{field.name}: found {value}; expected a finite number")
+                elif field.name in ranges and value is not None and not low <= value < high:
+                    below = "" if high == math.inf else f" and less than {high}"
+                    problems.append(f"--{field.name}: found {value}; expected at least {low}{below}")
+    return problems
+
+
+def choice_problems(args: RecipeArguments) -> list[str]:
+    """Choices that TrainingArguments accepts and that would fail or mislead later."""
+    problems = []
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    for name, found, choices in (
+        ("train_sampling_strategy", args.train_sampling_strategy, SAMPLING),
+        ("metric_for_best_model", metric, SELECTABLE if args.do_train else [metric]),
+        ("hub_strategy", HubStrategy(args.hub_strategy).value, PUBLISHED_ONCE),
+    ):
+        if found not in choices:
+            problems.append(f"--{name}: found '{found}'; expected one of {', '.join(choices)}")
+    if args.num_train_epochs <= 0 and args.max_steps <= 0:
+        problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
+    for name, needed in FIXED.items():
+        found = getattr(args, name)
+        if found != needed:
+            problems.append(f"--{name}: found {found}; expected {needed}, or words could not be scored")
+    return problems
+
+
+def checkpoint_problems(args: RecipeArguments) -> list[str]:
+    """Refuse to mix two trainings in one folder; resolve where to resume from."""
+    last = last_checkpoint(args.output_dir)
+    wanted = args.resume_from_checkpoint
+    if wanted is None and last is not None:
+        return [
+            f"--output_dir: {last} is left over from an unfinished run; continue it with "
+            "--resume_from_checkpoint, choose another --output_dir, or delete the checkpoint"
+        ]
+    if wanted is not None and str(wanted).lower() in (LAST_CHECKPOINT, "true"):
+        if last is None:
+            return [
+                f"--resume_from_checkpoint: found no checkpoint in {args.output_dir}; leave the flag out to "
+                "start from the beginning"
+            ]
+        args.resume_from_checkpoint = str(last)
+    elif wanted is not None and not is_whole(Path(wanted)):
+        return [
+            f"--resume_from_checkpoint: found no checkpoint in {wanted}; expected a folder with "
+            f"{', '.join(CHECKPOINT_FILES)}"
+        ]
+    return []
+
+
+def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool) -> list[str]:
+    """Refuse folders that are files, and an output folder with files that a run must not overwrite."""
+    for flag, place in (("output_dir", output_dir), ("cache_dir", model_args.cache_dir)):
+        if place and Path(place).exists() and not Path(place).is_dir():
+            return [f"--{flag}: {place} is a file; choose a folder"]
+    folder, model = Path(output_dir), model_args.model_name_or_path
+    if do_train and model and Path(model).is_dir() and folder.resolve() == Path(model).resolve():
+        return [f"--output_dir: {model} is the folder of the model to start from; choose another"]
+    if do_train and (folder / "README.md").exists() and not (folder / "run.json").is_file():
+        return [f"--output_dir: {folder} holds a README.md that no run wrote; choose another folder"]
+    if (folder / "figures").is_file() or (folder / "report.html").is_dir():
+        return [f"--output_dir: {folder} holds a file figures or a folder report.html; choose another folder"]
+    strange = [path for path in folder.glob("checkpoint-*") if not path.name[11:].isdigit()]
+    if do_train and strange:
+        return [f"--output_dir: Trainer would delete {strange[0]}; choose another folder"]
+    if not do_train and any(folder.glob("*.safetensors")):
+        return [f"--output_dir: {folder} holds a model with its own reports; choose another folder"]
+    return []
+
+
+def beside(output_dir: str, what: str) -> str:
+    """A folder beside --output_dir for results that do not belong to the model: its name and `_what`."""
+    folder = Path(output_dir)
+    return f"{folder if folder.name not in ('', '..') else folder.resolve()}_{what}"
+
+
+def place_problems(flag: str, folder: str, output_dir: str) -> list[str]:
+    """Whether results can be written to a folder that is not the model's own."""
+    if Path(folder).resolve() == Path(output_dir).resolve():
+        return [f"--{flag}: {folder} is the model's own --output_dir; choose another folder"]
+    place = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+    if not place.is_dir():
+        return [f"--{flag}: {place} is a file; choose a folder"]
+    try:
+        tempfile.TemporaryDirectory(dir=place).cleanup()
+    except OSError as error:
+        return [f"--{flag}: nothing can be written in {place} ({error.strerror}); choose another folder"]
+    return []
+
+
+def checkpoints(output_dir: str) -> list[Path]:
+    """The folders that Trainer keeps checkpoints in, oldest first."""
+    folders = [
+        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()
+    ]
+    return sorted(folders, key=lambda path: int(path.name[11:]))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has all its files."""
+    return all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
+
+
+def last_checkpoint(output_dir: str) -> Path | None:
+    """The newest whole checkpoint. A kill may have cut the last one short."""
+    whole = [path for path in checkpoints(output_dir) if is_whole(path)]
+    return whole[-1] if whole else None

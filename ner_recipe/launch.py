@@ -1,0 +1,133 @@
+"""How a command starts and ends: precision, threads, exit codes.
+
+sys.exit(run_command("run_ner.py", argv, parse, work, when_interrupted="..."))
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from jnlpba_dataset import AlignmentError, CorpusError
+
+CGROUP_QUOTAS = (
+    ("/sys/fs/cgroup/cpu.max", None),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+
+
+class UsageError(ValueError):
+    """Something the user can mend: a flag, a file, a model, a token. Shown as one message."""
+
+    exit_code = 2
+
+
+def run_command(
+    program: str,
+    argv: Sequence[str],
+    parse: Callable[[Sequence[str]], tuple],
+    work: Callable[..., None],
+    when_interrupted: str,
+) -> int:
+    """Parse the command line and do the work; return the exit code.
+
+    A foreseen error becomes one message. Any other exception passes through, so Python shows its traceback.
+    Every process of a distributed run parses the same words and finds the same errors, so only the first one
+    on each machine reports those. Errors in the work may differ: each process reports its own.
+    """
+    rank = int(os.environ.get("RANK", 0))
+    speaks, who = int(os.environ.get("LOCAL_RANK", 0)) <= 0, ""
+    try:
+        parsed = parse(argv)
+        speaks, who = True, f"[rank {rank}] " if rank else ""
+        work(*parsed)
+    except (UsageError, CorpusError, AlignmentError) as error:
+        message, code = f"error: {error}", getattr(error, "exit_code", 2)
+    except KeyboardInterrupt:
+        message, code = f"interrupted; {when_interrupted}", 130
+    else:
+        return 0
+    if speaks:
+        print(f"{who}{program}: {message}", file=sys.stderr)
+    return code
+
+
+def one_process_note(world_size: int) -> list[str]:
+    """A hint for `accelerate launch --cpu --num_processes N`, which starts one process (N needs MPI)."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") and "MASTER_PORT" in os.environ
+    if not asked or world_size > 1:
+        return []
+    return ["Processes: 1, because accelerate launch --cpu starts one; use torchrun --nproc_per_node N for N"]
+
+
+def use_cores(device: torch.device) -> None:
+    """Give this process its share of the cores that it may use, unless OMP_NUM_THREADS is set to more than 1.
+
+    accelerate launch sets OMP_NUM_THREADS=1 on a CPU, which takes 1.5 times as long on two cores. torch by
+    itself counts the machine's cores, also in a container that may use only a few of them.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    if device.type == "cpu" and (launched or "OMP_NUM_THREADS" not in os.environ):
+        torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def usable_cores() -> int:
+    """Physical cores, limited by the affinity of this process and by the CPU quota of its cgroup."""
+    counts = [torch.cpu.get_capabilities().get("num_physical_cores") or os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        counts.append(len(os.sched_getaffinity(0)))
+    quota = cgroup_quota()
+    return max(1, min([*counts, quota] if quota else counts))
+
+
+def cgroup_quota() -> int | None:
+    """Whole cores that the control group (version 2 or 1) of a container allows; None without a limit."""
+    for quota_file, period_file in CGROUP_QUOTAS:
+        try:
+            words = Path(quota_file).read_text().split()
+            words += Path(period_file).read_text().split() if period_file else []
+            quota, period = map(int, words)
+        except (OSError, ValueError):  # no such cgroup, or "max"
+            continue
+        if quota > 0 and period > 0:
+            return max(1, quota // period)
+    return None
+
+
+def choose_precision(args: TrainingArguments) -> tuple[str, str]:
+    """Fill in args.bf16 and args.fp16 where they were not given.
+
+    Returns:
+        The precision (bf16, fp16 or fp32), and the same with the reason in brackets.
+    """
+    given = [name for name in ("bf16", "fp16") if getattr(args, name) is not None]
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if args.fp16 and args.use_cpu:
+        raise ValueError("--fp16: needs a GPU, and this run uses a CPU; use --bf16 or leave both out")
+    if given:
+        chosen = next((name for name in given if getattr(args, name)), "fp32")
+        reason = "as the flags say"
+    elif launched != "no":
+        chosen, reason = launched, f"as accelerate launch says ({launched})"
+    elif args.use_cpu:
+        args.bf16 = cpu_has_bf16()
+        chosen, verb = ("bf16", "has") if args.bf16 else ("fp32", "has no")
+        reason = f"the CPU {verb} bf16 instructions"
+    elif torch.cuda.is_available():
+        args.bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        args.fp16 = not args.bf16
+        chosen, verb = ("bf16", "has") if args.bf16 else ("fp16", "lacks")
+        reason = f"{torch.cuda.get_device_name()} {verb} bf16"
+    else:
+        chosen, reason = "fp32", "no rule for this device"
+    args.bf16, args.fp16 = bool(args.bf16), bool(args.fp16)
+    return chosen, f"{chosen} ({reason})"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU has instructions for bf16 matrix products, rather than converting each operand."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))

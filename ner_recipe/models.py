@@ -1,0 +1,221 @@
+"""A model's name -> a tokenizer and a model that fit each other, or one clear error.
+
+    tokenizer, model = load_tokenizer(model_args), load_model(model_args, labels, fine_tune=True)
+    fit_together(data_args, tokenizer, model)
+
+Only safetensors weights are loaded. Code that comes with a model is never run.
+"""
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ner_recipe.arguments import DataArguments, ModelArguments
+from ner_recipe.launch import UsageError
+
+PACKAGE_SCHEME = "package:"
+LONGEST_WINDOW = 512  # subtokens, unless --max_seq_length says otherwise
+
+
+def resolve_model(name: str) -> str:
+    """A Hub id or folder as it is; for package:NAME/PATH the folder inside the installed package."""
+    if not name.startswith(PACKAGE_SCHEME):
+        return name
+    package, _, path = name.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(
+            f"--model_name_or_path: the package '{package}' is not installed; install it, or name a folder"
+        )
+    folder = Path(spec.submodule_search_locations[0], path)
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"--model_name_or_path: found no config.json in {folder}; expected a model folder")
+    return str(folder)
+
+
+@contextlib.contextmanager
+def model_errors(name: str):
+    """Turn the loaders' errors for a wrong name, a broken file or a missing network into one message."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"--model_name_or_path: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
+            "a Hub id (needs network, and weights as safetensors; see --model_revision), a model folder, or "
+            "package:NAME/PATH"
+        ) from error
+
+
+def loading_options(model_args: ModelArguments) -> dict:
+    """Options for each from_pretrained. Code that comes with a model is never run."""
+    return {
+        "cache_dir": model_args.cache_dir,
+        "revision": model_args.model_revision,
+        "trust_remote_code": False,
+    }
+
+
+def load_tokenizer(model_args: ModelArguments) -> PreTrainedTokenizerBase:
+    """A fast tokenizer that splits single words exactly as it splits running text."""
+    folder = resolve_model(model_args.model_name_or_path)
+    options = loading_options(model_args)
+    if model_args.do_lower_case is not None:
+        options["do_lower_case"] = model_args.do_lower_case
+    with model_errors(model_args.model_name_or_path):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        if tokenizer.is_fast and not words_keep_their_space(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options, add_prefix_space=True)
+            add_prefix_space(tokenizer)
+            if not words_keep_their_space(tokenizer):
+                raise UsageError(
+                    f"--model_name_or_path: the tokenizer of '{model_args.model_name_or_path}' splits single "
+                    "words differently from running text, even with add_prefix_space; choose another model"
+                )
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UsageError(
+            f"--model_name_or_path: '{model_args.model_name_or_path}' has no vocabulary; expected "
+            "tokenizer files"
+        )
+    for trace in ("is_local", "local_files_only"):  # local details that must not be saved
+        tokenizer.init_kwargs.pop(trace, None)
+    tokenizer.padding_side = "right"  # the positions of words count from the left
+    return tokenizer
+
+
+def add_prefix_space(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Switch on add_prefix_space in the tokenizer itself. Not every class does so when loaded with it."""
+    backend = tokenizer.backend_tokenizer
+    state = backend.to_str().replace('"add_prefix_space":false', '"add_prefix_space":true')
+    changed = type(backend).from_str(state)
+    backend.pre_tokenizer, backend.post_processor = changed.pre_tokenizer, changed.post_processor
+
+
+def words_keep_their_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether single words keep the mark of the space before them. Byte-level BPE may drop it."""
+    words = tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+    text = tokenizer("a a", add_special_tokens=False)["input_ids"]
+    return words[-1] == text[-1]
+
+
+def load_model(model_args: ModelArguments, labels: Sequence[str], fine_tune: bool) -> PreTrainedModel:
+    """The encoder with a head for `labels`. A model that is only evaluated must have that head already.
+
+    Raises:
+        UsageError: no such model, weights that are not safetensors, or other labels than the data's.
+    """
+    folder = resolve_model(model_args.model_name_or_path)
+    options = loading_options(model_args)
+    dropout = {
+        name: getattr(model_args, name)
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        if getattr(model_args, name) is not None
+    }
+    with model_errors(model_args.model_name_or_path):
+        config = AutoConfig.from_pretrained(folder, **options)
+        unknown = [name for name in dropout if not hasattr(config, name)]
+        if unknown:
+            raise UsageError(
+                f"--{unknown[0]}: {config.model_type} models have no such setting; leave the flag out"
+            )
+        if not fine_tune:
+            check_labels(config.id2label, labels, model_args.model_name_or_path)
+        config.update(dropout)
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: number for number, label in enumerate(labels)}
+        with quiet_transformers():
+            model, loading = AutoModelForTokenClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=fine_tune,
+                output_loading_info=True,
+                **options,
+            )
+        check_weights(model, loading, fine_tune)
+        return model
+
+
+def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> None:
+    """Refuse a partly random model: any missing weight in scoring, any but the head's in training."""
+    mismatched = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
+    new = sorted({*loading["missing_keys"], *mismatched})
+    if fine_tune:
+        new = [name for name in new if name.startswith(f"{model.base_model_prefix}.")]
+    if new:
+        raise UsageError(
+            f"--model_name_or_path: {len(new)} weights are missing or differ in size from config.json, such "
+            f"as {new[0]}; expected weights that belong to the configuration"
+        )
+
+
+@contextlib.contextmanager
+def quiet_transformers():
+    """Hide the loading report. In fine-tuning the classification head is always new."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+
+
+def check_labels(id2label: dict[int, str], labels: Sequence[str], name: str) -> None:
+    """Refuse to score a model with labels that are not its own."""
+    found = [id2label[number] for number in sorted(id2label)]
+    if found != list(labels):
+        raise UsageError(
+            f"--model_name_or_path: '{name}' has the labels\n    {', '.join(found)}\n  and the data has\n"
+            f"    {', '.join(labels)}\n  Expected the same labels in this order; --do_train fits a new head"
+        )
+
+
+def fit_together(
+    data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> None:
+    """Set the length of a window, in data_args and in the tokenizer; refuse a pair that does not fit.
+
+    The saved tokenizer keeps it as model_max_length, so `pipeline` splits long text as in training.
+    """
+    longest = min(position_limit(model), tokenizer.model_max_length)
+    if data_args.max_seq_length is None:
+        data_args.max_seq_length = min(longest, LONGEST_WINDOW)
+    if data_args.max_seq_length > longest:
+        raise UsageError(
+            f"--max_seq_length: found {data_args.max_seq_length}; expected at most {longest}, the model's "
+            "limit"
+        )
+    tokenizer.model_max_length = data_args.max_seq_length
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise UsageError(
+            f"--model_name_or_path: the tokenizer has {len(tokenizer)} entries, the model embeds "
+            f"{model.get_input_embeddings().num_embeddings}; expected a tokenizer that belongs to the model"
+        )
+
+
+def position_limit(model: PreTrainedModel) -> int:
+    """Subtokens that a model has positions for. RoBERTa's positions start after the padding index."""
+    positions = getattr(model.config, "max_position_embeddings", 0)
+    if positions <= 0:
+        return sys.maxsize
+    tables = [
+        module for name, module in model.named_modules() if name.endswith("embeddings.position_embeddings")
+    ]
+    padding = getattr(tables[0], "padding_idx", None) if tables else None
+    return positions if padding is None else positions - padding - 1

@@ -1,0 +1,259 @@
+"""Training and evaluation: what is loaded for them, the loss, the Trainer, and the scoring of one split.
+
+model, tokenizer, splits = prepare(["train", "validation"], model_args, data_args, args)
+trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from transformers import (
+    DataCollatorForTokenClassification,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    set_seed,
+)
+from transformers.modeling_outputs import TokenClassifierOutput
+
+from jnlpba_dataset import decode
+from metrics import flatten
+from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
+from ner_recipe.batching import LikeLengthSampler, encode_split
+from ner_recipe.corpora import Split, document_numbers, label_names, load_splits
+from ner_recipe.launch import UsageError, use_cores
+from ner_recipe.models import fit_together, load_model, load_tokenizer
+from ner_recipe.reports.card import write_model_card
+from ner_recipe.reports.history import kept_history, loss_text, training_facts
+from ner_recipe.reports.result import SplitResult, make_result, with_facts
+from ner_recipe.reports.text import served_forms
+
+PREFIXES = {"validation": "eval", "test": "test"}  # in the names of Trainer's metrics and result files
+
+
+def prepare(
+    roles: Sequence[str], model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Split]]:
+    """Load the model, its tokenizer, and the splits as windows."""
+    use_cores(args.device)
+    tokenizer = load_tokenizer(model_args)
+    splits = load_splits(roles, data_args, args, model_args.cache_dir)
+    labels = label_names(next(iter(splits.values())).sentences)
+    set_seed(args.seed)
+    model = load_model(model_args, labels, fine_tune=args.do_train)
+    fit_together(data_args, tokenizer, model)
+    with args.main_process_first(desc="encoding"):
+        splits = {role: encode_split(split, role, data_args, tokenizer) for role, split in splits.items()}
+    return model, tokenizer, splits
+
+
+def token_loss(
+    outputs: TokenClassifierOutput,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Cross entropy summed over labelled subtokens, divided by their number in the whole accumulated batch.
+
+    BERT's own loss averages each micro-batch and ignores that number, while Trainer assumes that it was used:
+    8 x 4 would then train with four times the gradient of 32 x 1.
+    """
+    logits = outputs.logits.float().flatten(0, 1)  # (batch * tokens, labels)
+    total = torch.nn.functional.cross_entropy(
+        logits, labels.flatten(), ignore_index=-100, reduction="sum", label_smoothing=label_smoothing
+    )
+    return total / (num_items_in_batch if num_items_in_batch is not None else labels.ne(-100).sum())
+
+
+def row_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Cross entropy summed over the labelled subtokens of each row: (batch, tokens, labels) -> (batch,)."""
+    losses = torch.nn.functional.cross_entropy(
+        logits.float().transpose(1, 2),
+        labels,
+        ignore_index=-100,
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    return losses.sum(dim=1)
+
+
+class NerTrainer(Trainer):
+    """Trainer with the recipe's loss, batches of like length, and evaluations in the order of the rows."""
+
+    def __init__(self, **options):
+        super().__init__(
+            compute_loss_func=self.batch_loss, preprocess_logits_for_metrics=self.reduce_logits, **options
+        )
+
+    def batch_loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
+        return token_loss(outputs, labels, num_items_in_batch, self.args.label_smoothing_factor)
+
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What an evaluation keeps of logits (batch, tokens, labels), reduced on the device.
+
+        Returns:
+            Predicted ids and their probabilities, both (batch, tokens), and the summed loss of each row,
+            (batch,). Rows can be added up over processes; Trainer's own loss is a mean that can't.
+        """
+        probabilities, ids = logits.float().softmax(dim=-1).max(dim=-1)
+        return ids, probabilities, row_losses(logits, labels, self.args.label_smoothing_factor)
+
+    def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LikeLengthSampler(self.train_dataset["length"], together, seed)
+
+    def _get_eval_sampler(self, eval_dataset: datasets.Dataset):
+        # Trainer's own sampler would group by length too, and prediction i would not belong to row i.
+        return torch.utils.data.SequentialSampler(eval_dataset)
+
+    def _report_to_hp_search(self, trial, step: int, metrics: Mapping[str, float]) -> None:
+        # Trials with different batch sizes are compared by hundredths of an epoch, not by steps.
+        super()._report_to_hp_search(trial, round(100 * self.state.epoch), metrics)
+
+    def create_model_card(self, **options) -> None:
+        """Write the recipe's card, where Trainer.push_to_hub would write its own draft."""
+        if self.is_world_process_zero():
+            write_model_card(self.args.output_dir)
+
+
+class SplitScorer:
+    """Trainer's compute_metrics for one split: label ids of windows -> tags of words -> scores.
+
+    `result` is that of the last evaluation. Gold goes back from windows to words through the same function as
+    the prediction and must equal the corpus, so no batching or sharding can silently drop, repeat or reorder
+    a word.
+    """
+
+    def __init__(self, split: Split, facts: Mapping[str, str]):
+        self.split = split
+        self.facts = {**facts, **split_facts(split)}
+        self.result: SplitResult | None = None
+
+    def __call__(self, output: EvalPrediction) -> dict[str, float]:
+        sentences, windows = self.split.sentences, self.split.windows
+        names = np.array(label_names(sentences))
+        ids, probabilities, losses = output.predictions
+        gold, predicted = (decode(windows, side) for side in (output.label_ids, ids))
+        if gold != list(sentences["ner_tags"]):
+            raise RuntimeError("the words that came back from the model are not those of the corpus")
+        gold, predicted = ([names[tags].tolist() for tags in side] for side in (gold, predicted))
+        self.result = make_result(
+            list(sentences["tokens"]),
+            gold,
+            predicted,
+            documents=document_numbers(sentences),
+            confidence=decode(windows, probabilities, kind=float),
+            facts=self.facts,
+        )
+        loss = float(losses.sum(dtype=np.float64) / np.not_equal(output.label_ids, -100).sum())
+        return {"loss": loss, **headline(self.result.scores)}
+
+
+def split_facts(split: Split) -> dict[str, str]:
+    """The facts about one split that its report states."""
+    used, windows, cut = len(split.sentences), len(split.windows), sum(split.windows["cut_words"])
+    facts = {
+        "sentences": f"{used:,} of {split.total:,}, in {windows:,} windows",
+        "corpus fingerprint": split.counts["fingerprint"],
+    }
+    if split.counts["documents"] is None:
+        facts["documents"] = "unknown, so the model is trained and served on single sentences"
+    if cut:
+        facts["cut words"] = f"{cut:,} with more subtokens than a window holds, scored by their first"
+    return facts
+
+
+def headline(scores: Mapping) -> dict[str, float]:
+    """The few scores that are logged at each evaluation. The result files hold all of them."""
+    micro = scores["span"]["micro"]
+    return {
+        "precision": micro["precision"],
+        "recall": micro["recall"],
+        SELECTION_METRIC: micro["f1"],
+        "macro_f1": scores["span"]["macro"]["f1"],
+        "word_f1": scores["word"]["micro"]["f1"],
+        "accuracy": scores["accuracy"],
+        "entities": scores["entities"],
+    }
+
+
+def build_trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    splits: Mapping[str, Split],
+    args: RecipeArguments,
+    facts: Mapping[str, str],
+) -> tuple[NerTrainer, dict[str, SplitScorer]]:
+    """The Trainer, and a scorer for each split that is evaluated."""
+    scorers = {role: SplitScorer(split, facts) for role, split in splits.items() if role != "train"}
+    try:
+        trainer = NerTrainer(
+            model=model,
+            args=args,
+            train_dataset=splits["train"].windows if "train" in splits else None,
+            eval_dataset=splits["validation"].windows if "validation" in splits else None,
+            processing_class=tokenizer,
+            data_collator=DataCollatorForTokenClassification(tokenizer),
+            compute_metrics=scorers.get("validation"),
+        )
+    except (ValueError, RuntimeError, ImportError) as error:  # a setting or a logger that is not available
+        raise UsageError(" ".join(str(error).split())) from error
+    return trainer, scorers
+
+
+def train(trainer: NerTrainer) -> None:
+    """Train, restore the best epoch, and save the model, the tokenizer and Trainer's state."""
+    args = trainer.args
+    result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        # A pickle of the arguments, with the Hub token among them, must not be published.
+        Path(args.output_dir, "training_args.bin").unlink(missing_ok=True)
+    trainer.log_metrics("train", result.metrics)
+    trainer.save_metrics("train", result.metrics)
+    trainer.save_state()
+
+
+def evaluate(trainer: NerTrainer, scorers: Mapping[str, SplitScorer]) -> dict[str, SplitResult]:
+    """Score the splits that were asked for with the selected model, validation first, and save the scores."""
+    args = trainer.args
+    wanted = {"validation": args.do_eval, "test": args.do_predict}
+    facts = training_facts(args, kept_history(args, trainer.state))
+    results = {}
+    for role, scorer in scorers.items():
+        if wanted[role]:
+            results[role] = evaluate_split(trainer, role, scorer, facts)
+            save_result(trainer, role, results[role])
+    return results
+
+
+def evaluate_split(
+    trainer: NerTrainer, role: str, scorer: SplitScorer, facts: Mapping[str, str]
+) -> SplitResult:
+    """Score one split with the selected model. `facts` are about the training."""
+    trainer.compute_metrics = scorer
+    if role == "validation":
+        metrics = trainer.evaluate()
+    else:
+        metrics = trainer.predict(scorer.split.windows, metric_key_prefix=role).metrics
+    loss = {f"{role} loss": loss_text(metrics[f"{PREFIXES[role]}_loss"])}
+    return dataclasses.replace(with_facts(scorer.result, {**facts, **loss}), metrics=metrics)
+
+
+def save_result(trainer: NerTrainer, role: str, result: SplitResult) -> None:
+    """Write every score of one split to its result file and to all_results.json."""
+    prefix = PREFIXES[role]
+    served = {name: value for name, value in (result.served or {}).items() if not isinstance(value, dict)}
+    for form in served_forms(result.served or {}):
+        row = result.served[form]
+        served[form] = {"texts": row["texts"], "too_long": row["too_long"], **row["scores"]}
+    scores = {**result.scores, "interval": result.intervals["f1"], "served": served}
+    trainer.save_metrics(prefix, {**result.metrics, **flatten(scores, f"{prefix}_")})

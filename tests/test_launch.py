@@ -1,0 +1,118 @@
+"""How a command ends, on one process and on several, and how many cores it takes.
+
+python -m pytest tests/test_launch.py
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import REPO
+
+from ner_recipe import launch
+from ner_recipe.launch import UsageError, run_command
+
+
+def failing(error: BaseException):
+    def work(*given):
+        raise error
+
+    return work
+
+
+def end(parse=lambda argv: (), work=lambda: None) -> int:
+    return run_command("program.py", [], parse, work, "nothing was lost")
+
+
+def test_foreseen_errors_are_one_line_with_their_exit_code(capsys):
+    class Refused(UsageError):
+        exit_code = 1
+
+    assert end(work=failing(UsageError("--flag: found 1; expected 2"))) == 2
+    assert capsys.readouterr().err == "program.py: error: --flag: found 1; expected 2\n"
+    assert end(work=failing(Refused("no"))) == 1
+    assert end(work=failing(KeyboardInterrupt())) == 130
+    assert "interrupted; nothing was lost" in capsys.readouterr().err
+    assert end() == 0
+
+
+def test_an_unforeseen_error_shows_its_traceback():
+    code = "from ner_recipe.launch import run_command\n"
+    code += "run_command('program.py', [], lambda argv: (0,), lambda number: 1 / number, '')"
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "ZeroDivisionError: division by zero" in result.stderr
+
+
+def test_every_rank_says_why_it_died_but_only_one_reports_a_bad_command_line(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert end(parse=failing(UsageError("a bad flag"))) == 2
+    assert capsys.readouterr().err == ""
+    assert end(work=failing(UsageError("my disk is full"))) == 2
+    assert capsys.readouterr().err == "[rank 3] program.py: error: my disk is full\n"
+    with pytest.raises(ZeroDivisionError):
+        end(work=lambda: 1 / 0)
+
+
+ONE_RANK_FAILS = """
+import os, sys
+from ner_recipe.launch import UsageError, run_command
+
+def work():
+    if os.environ["RANK"] == "1":
+        raise UsageError("the second process has no corpus")
+
+sys.exit(run_command("program.py", [], lambda argv: (), work, ""))
+"""
+
+
+def test_the_error_of_another_process_is_seen(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(ONE_RANK_FAILS)
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode != 0
+    assert "[rank 1] program.py: error: the second process has no corpus" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("physical", "affinity", "quota", "processes", "threads"),
+    [
+        (64, 64, None, 1, 64),
+        (64, 4, None, 1, 4),
+        (64, 64, "200000 100000", 1, 2),
+        (64, 64, "max 100000", 1, 64),
+        (64, 64, "50000 100000", 1, 1),
+        (8, 16, None, 2, 4),
+    ],
+)
+def test_a_process_takes_its_share_of_the_cores_that_it_may_use(
+    physical, affinity, quota, processes, threads, monkeypatch, tmp_path
+):
+    (tmp_path / "cpu.max").write_text(quota or "max 100000")
+    monkeypatch.setattr(launch, "CGROUP_QUOTAS", ((str(tmp_path / "cpu.max"), None),))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"num_physical_cores": physical})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)))
+    taken = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    launch.use_cores(torch.device("cpu"))
+    assert taken == [threads]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # the user's own choice
+    launch.use_cores(torch.device("cpu"))
+    assert taken == [threads]
+
+
+def test_an_older_control_group_limits_too(monkeypatch, tmp_path):
+    for name, value in (("quota", "300000"), ("period", "100000")):
+        (tmp_path / name).write_text(f"{value}\n")
+    places = ((str(tmp_path / "none"), None), (str(tmp_path / "quota"), str(tmp_path / "period")))
+    monkeypatch.setattr(launch, "CGROUP_QUOTAS", places)
+    assert launch.cgroup_quota() == 3
+    (tmp_path / "quota").write_text("-1\n")
+    assert launch.cgroup_quota() is None
