@@ -72,8 +72,7 @@ def run(
 
 
 def check_publishing(args: RecipeArguments) -> str | None:
-    """The repository to publish to, with the token checked before any work; None if nothing is to be
-    published.
+    """The repository to publish to, after a check of the token; None if nothing is to be published.
 
     Trainer does not learn of it: it would create the repository at once and push at each checkpoint.
     """

@@ -113,7 +113,14 @@ class RecipeArguments(TrainingArguments):
         help="Continue from this checkpoint; without a value, from the last one in --output_dir.",
         metadata={"nargs": "?", "const": LAST_CHECKPOINT},
     )
-    # None means not given: the hardware decides. The type stays bool so that the parser takes a bare --bf16.
+    push_to_hub: bool = HfArg(default=False, help="Publish the finished model, in one commit at the end.")
+    hub_model_id: str | None = HfArg(
+        default=None, help="USER/NAME, or NAME in your own account, for --push_to_hub. The folder's name."
+    )
+    # None means not given. The type stays bool so that the parser takes the bare flag.
+    hub_private_repo: bool = HfArg(
+        default=None, help="Push to a private repository; an existing public one is refused."
+    )
     bf16: bool = HfArg(default=None, help="bfloat16 mixed precision. Chosen by hardware if not given.")
     fp16: bool = HfArg(default=None, help="float16 mixed precision. Chosen by hardware if not given.")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
+from transformers.hf_argparser import string_to_bool
 
 from jnlpba_dataset import corpus_name, load_jnlpba, source_sha256
 from ner_recipe.launch import UsageError, run_command
@@ -237,7 +238,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
     corpus.add_argument("--dataset_config_name", default="jnlpba", help="jnlpba, or sample")
     for command in (model, corpus):
         command.add_argument(
-            "--hub_private_repo", action="store_true", default=None, help="a private repository"
+            "--hub_private_repo", type=string_to_bool, nargs="?", const=True, help="a private repository"
         )
         command.add_argument("--hub_revision", help="a branch to push to, created if needed")
     return (parser.parse_args(argv),)
