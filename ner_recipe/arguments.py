@@ -97,7 +97,7 @@ class RecipeArguments(TrainingArguments):
     eval_strategy: str = HfArg(default="epoch", help="When to evaluate: no, steps or epoch.")
     save_strategy: str = HfArg(default="epoch", help="When to save a checkpoint: no, steps, epoch or best.")
     save_total_limit: int | None = HfArg(
-        default=1, help="Checkpoints to keep beside the best one. All are deleted when a run ends well."
+        default=1, help="Checkpoints to keep beside the best one. All are deleted when a run succeeds."
     )
     load_best_model_at_end: bool = HfArg(default=True, help="Restore the best epoch's weights at the end.")
     metric_for_best_model: str | None = HfArg(

@@ -64,12 +64,13 @@ def one_process_note(world_size: int) -> list[str]:
 
 
 def use_cores(device: torch.device) -> None:
-    """Give this process its share of the cores that it may use, unless OMP_NUM_THREADS is set to more than 1.
+    """Give this process its share of the cores that it may use, unless OMP_NUM_THREADS says otherwise.
 
-    accelerate launch sets OMP_NUM_THREADS=1 on a CPU, which takes 1.5 times as long on two cores. torch by
+    accelerate launch and torchrun set OMP_NUM_THREADS=1, which takes 1.5 times as long on two cores. torch by
     itself counts the machine's cores, also in a container that may use only a few of them.
     """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    by_launcher = not {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}.isdisjoint(os.environ)
+    launched = by_launcher and os.environ.get("OMP_NUM_THREADS") == "1"
     if device.type == "cpu" and (launched or "OMP_NUM_THREADS" not in os.environ):
         torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 

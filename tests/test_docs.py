@@ -66,7 +66,7 @@ def test_readmes_quickstart_does_what_it_says(quickstart):
     """As written, less the installation, and into a temporary folder."""
     assert "Scores (span level" in (quickstart / "stdout").read_text()
     ask = with_this_python(readme_block("quickstart command").split("&&")[-1].strip())
-    assert re.search(r"protein\s.*glucocorticoid receptor", run(ask, quickstart).stdout)
+    assert re.search(r"protein.*glucocorticoid receptor", run(ask, quickstart).stdout)
     results = json.loads((quickstart / "outputs/quickstart/test_results.json").read_text())
     assert results["test_f1"] > 0.6
 
@@ -86,7 +86,7 @@ def test_the_python_of_the_docs_runs(checkout):
 def test_a_command_that_needs_more_than_a_test_has_at_least_parses(line, monkeypatch, tmp_path):
     monkeypatch.chdir(REPO)
     words = shlex.split(line, comments=True)
-    if "benchmarks/results.py" in words:
+    if "benchmarks/results.py" in words or words[0] == "source":
         return
     place = next(i for i, word in enumerate(words) if word in PARSERS)
     assert words[0] in ("accelerate", "torchrun", "python")

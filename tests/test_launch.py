@@ -106,6 +106,10 @@ def test_a_process_takes_its_share_of_the_cores_that_it_may_use(
     monkeypatch.setenv("OMP_NUM_THREADS", "3")  # the user's own choice
     launch.use_cores(torch.device("cpu"))
     assert taken == [threads]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the default of a launcher
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    launch.use_cores(torch.device("cpu"))
+    assert taken == [threads] * 2
 
 
 def test_an_older_control_group_limits_too(monkeypatch, tmp_path):

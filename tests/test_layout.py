@@ -70,7 +70,7 @@ def test_readme_is_short_and_its_map_is_the_tree():
     root = {
         word.rstrip("/") for line in rows if line[0] != " " for word in re.split(r"   +", line)[0].split()
     }
-    inside = {line.split()[0].rstrip("/") for line in rows if line.startswith("    ")}
+    inside = {line.split()[0].rstrip("/") for line in rows if re.match(" {4}\\S", line)}
     # Not from git: a copy of the tree may lack it.
     ignored = [".git", ".gitignore", *(REPO / ".gitignore").read_text().split()]
     there = {path.name for path in REPO.iterdir()}
