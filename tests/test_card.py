@@ -90,7 +90,12 @@ def test_settings_corpus_and_origin_are_told(trained, card):
     run = read_json(trained, "run.json")
     assert "| learning_rate | 0.003 |" in card.text
     assert "| test | 6 | 40 | 710 | 109 |" in card.text
-    for text in (run["commit"], run["splits"]["test"]["sha256"], run["versions"]["torch"], "seed: 1"):
+    for text in (
+        run["commit"] or "not recorded",
+        run["splits"]["test"]["sha256"],
+        run["versions"]["torch"],
+        "seed: 1",
+    ):
         assert text in card.text
     assert "protein, " not in card.text.split("Labels, in the order")[0].split("## Training")[1]
     assert ", ".join(f"`{label}`" for label in LABELS) in card.text

@@ -417,6 +417,7 @@ def as_json(settings: Sequence[Setting], facts: Mapping, test: RangeTestArgument
         rest = {"ended": curve.ended, "seconds": round(curve.seconds, 2), "points": points}
         curves.append({"flags": sweep.flags, **dataclasses.asdict(sweep.suggestion), **rest})
     result = {
+        "commit": None,
         **facts,
         "rules": RULES,
         "sweep": dataclasses.asdict(test),
