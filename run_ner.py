@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.checks import checkpoints, parse_arguments
+from ner_recipe.corpora import training_texts
 from ner_recipe.launch import one_process_note, run_command
 from ner_recipe.models import resolve_model
 from ner_recipe.publishing import CORPUS_TEXT, PublishError, check_access, publish_run
@@ -39,7 +40,8 @@ def run(
     roles = [role for role, is_needed in needed.items() if is_needed]
     model, tokenizer, splits = prepare(roles, model_args, data_args, args)
     facts = run_facts(model_args, data_args, args, argv)
-    trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
+    texts = training_texts(splits.get("train"), data_args.train_on_abstracts)
+    trainer, scorers = build_trainer(model, tokenizer, splits, args, facts | texts)
     overview = corpus_overview(splits) if data_args.do_report_page else None
     if trainer.is_world_process_zero():
         print(
@@ -112,7 +114,7 @@ def write_reports(
     for role, result in results.items():
         write_split(folder, role, result, record["pipeline"]["aggregation_strategy"])
         if show_mistakes:
-            print(render_mistakes(result, show_mistakes))
+            print(f"Mistakes on {role}:", render_mistakes(result, show_mistakes), sep="\n")
     write_text(Path(folder) / "run.json", json.dumps(record, indent=2) + "\n")
 
 

@@ -168,8 +168,8 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
 def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool) -> list[str]:
     """Refuse folders that are files, and an output folder with files that a run must not overwrite."""
     for flag, place in (("output_dir", output_dir), ("cache_dir", model_args.cache_dir)):
-        if place and Path(place).exists() and not Path(place).is_dir():
-            return [f"--{flag}: {place} is a file; choose a folder"]
+        if place and (problems := writing_problems(flag, place)):
+            return problems
     folder, model = Path(output_dir), model_args.model_name_or_path
     if do_train and model and Path(model).is_dir() and folder.resolve() == Path(model).resolve():
         return [f"--output_dir: {model} is the folder of the model to start from; choose another"]
@@ -195,6 +195,11 @@ def place_problems(flag: str, folder: str, output_dir: str) -> list[str]:
     """Whether results can be written to a folder that is not the model's own."""
     if Path(folder).resolve() == Path(output_dir).resolve():
         return [f"--{flag}: {folder} is the model's own --output_dir; choose another folder"]
+    return writing_problems(flag, folder)
+
+
+def writing_problems(flag: str, folder: str) -> list[str]:
+    """Whether a folder is there, or can be created, and can be written to."""
     place = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
     if not place.is_dir():
         return [f"--{flag}: {place} is a file; choose a folder"]

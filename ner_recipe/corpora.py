@@ -87,3 +87,16 @@ def document_numbers(sentences: datasets.Dataset) -> list[int] | None:
     names = sentences["document_id"]
     numbers: dict[str, int] = {}
     return None if None in names else [numbers.setdefault(name, len(numbers)) for name in names]
+
+
+def training_texts(split: Split | None, train_on_abstracts: bool) -> dict[str, str]:
+    """The fact `trained on` for the reports; nothing without training. Unknown documents are never joined."""
+    if split is None:
+        return {}
+    unknown = sum(name is None for name in split.sentences["document_id"])
+    texts = "single sentences"
+    if train_on_abstracts and unknown == len(split.sentences):
+        texts += ", because documents are unknown"
+    elif train_on_abstracts:
+        texts += " and whole abstracts" + (" where documents are known" if unknown else "")
+    return {"trained on": texts}

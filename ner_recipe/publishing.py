@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -83,15 +83,31 @@ def publish_run(
         CardError: the folder is not that of a finished run.
         PublishError: with the command that does the same later.
     """
-    name_repository(Path(folder), repo_id, revision)
+    folder = Path(folder)
+    check_run(folder)
+    before = (folder / "run.json").read_text(encoding="utf-8")
     try:
+        name_repository(folder, repo_id, revision)
         return publish_folder(folder, repo_id, token=token, private=private, revision=revision)
-    except PublishError:
-        name_repository(Path(folder), None, None)
+    except (CardError, PublishError):
+        write_text(folder / "run.json", before)
+        with suppress(CardError):
+            write_model_card(folder)
         raise
 
 
-def name_repository(folder: Path, repo_id: str | None, revision: str | None) -> None:
+def check_run(folder: Path) -> None:
+    """Refuse a folder that is not that of a finished training.
+
+    Raises:
+        CardError: what it lacks.
+    """
+    missing = [name for name in ("run.json", "config.json", "*.safetensors") if not any(folder.glob(name))]
+    if missing:
+        raise CardError(f"{folder}: found no {missing[0]}; expected the output folder of a finished training")
+
+
+def name_repository(folder: Path, repo_id: str, revision: str | None) -> None:
     """Write the repository's name into run.json and the card."""
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -250,6 +266,7 @@ def work(given: argparse.Namespace) -> None:
         repo_id = push_dataset(given.repo_id, given.data_dir, given.dataset_config_name, **options)
         print(f'Published: load_dataset("{repo_id}")')
     else:
+        check_run(given.folder)
         repo_id = check_access(given.hub_model_id, given.folder, token=None)
         print(f"Published: {publish_run(given.folder, repo_id, **options)}")
 

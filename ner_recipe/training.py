@@ -165,7 +165,7 @@ def split_facts(split: Split) -> dict[str, str]:
         "corpus fingerprint": split.counts["fingerprint"],
     }
     if split.counts["documents"] is None:
-        facts["documents"] = "unknown, so the model is trained and served on single sentences"
+        facts["documents"] = "unknown, so no abstracts are served and intervals draw sentences"
     if cut:
         facts["cut words"] = f"{cut:,} with more subtokens than a window holds, scored by their first"
     return facts

@@ -172,6 +172,16 @@ def test_an_optimistic_protocol_is_said_on_the_card(trained, tmp_path):
     assert all("protocol" in result.dataset_args for result in card.data.eval_results)
 
 
+def test_splits_of_which_only_one_knows_its_documents_share_a_table(trained, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    scores = read_json(folder, "test_results.json")
+    kept = {name: value for name, value in scores.items() if "_served_abstracts_" not in name}
+    (folder / "test_results.json").write_text(json.dumps(kept))
+    write_model_card(folder)
+    table = (folder / "README.md").read_text().split("| split | gold entities |")[1].split("\n\n")[0]
+    assert len({line.count("|") for line in table.splitlines()[1:]}) == 1 and "| – |" in table
+
+
 def test_a_card_of_an_unpublished_run_without_git_claims_neither(trained, tmp_path):
     write_model_card(copy_of(trained, tmp_path, commit=None))
     text = (tmp_path / "README.md").read_text()

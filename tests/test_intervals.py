@@ -71,6 +71,8 @@ def test_what_cannot_vary_has_no_width_and_fewer_documents_a_greater_one():
     by_sentence = invented(300, 3, documents=None).intervals
     assert by_sentence["unit"] == "sentences" and by_sentence["units"] == 300
     assert by_document["units"] == 6
+    assert "documents are unknown" in by_sentence["note"]
+    assert "only one document" in invented(30, 3, documents=1).intervals["note"]
     assert all(row["low"] <= row["value"] <= row["high"] for row in by_sentence["f1"].values())
 
 

@@ -70,8 +70,8 @@ def test_prediction_file_round_trip(tmp_path_factory, sentences):
     path = tmp_path_factory.getbasetemp() / "predictions.tsv"
     text = format_predictions(result)
     assert read_predictions(write(path, text), resamples=100) == result
-    # Edited by hand: Windows line ends, more blank lines (which end documents), none at the end.
-    edited = "\n" + text.replace("\n\n", "\n\n\n").rstrip("\n")
+    # Edited by hand: a byte-order mark, Windows line ends, more blank lines (which end documents), none last.
+    edited = "\ufeff\n" + text.replace("\n\n", "\n\n\n").rstrip("\n")
     numbers = list(range(len(sentences))) if len(sentences) > 1 else None
     read = read_predictions(write(path, edited.replace("\n", "\r\n")), resamples=100)
     assert read == result_of(sentences, documents=numbers)

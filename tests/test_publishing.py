@@ -285,6 +285,15 @@ def test_a_finished_run_goes_later_and_its_card_then_names_the_repository(
     assert publishing.main(["model", str(folder), "--hub_model_id", "later"]) == 0
     assert hub_here.files(f"{USER}/later") == on_disk(folder)
     assert f'pipeline("ner", model="{USER}/later", aggregation' in (folder / "README.md").read_text()
+    before = on_disk(folder)
+    run = json.loads(before["run.json"])
+    del run["license"]  # so that no card can be made
+    (folder / "run.json").write_text(json.dumps(run))
+    assert publishing.main(["model", str(folder), "--hub_model_id", "x/y"]) == 2
+    assert "license" in capsys.readouterr().err and json.loads((folder / "run.json").read_text()) == run
+    (folder / "model.safetensors").unlink()
+    assert publishing.main(["model", str(folder)]) == 2
+    assert "found no *.safetensors" in capsys.readouterr().err
     for bad in (tmp_path / "nowhere", REPO / "configs"):
         assert publishing.main(["model", str(bad)]) == 2
         assert "run.json" in capsys.readouterr().err

@@ -580,6 +580,14 @@ BAD_INPUT = {
     "push often": (lambda f: ["--do_train", "--hub_strategy", "checkpoint"], ["--hub_strategy", "end"]),
     "serve nothing": (lambda f: ["--do_serve_check"], ["--do_serve_check", "--do_eval"]),
     "trust": (lambda f: ["--trust_remote_code"], ["--trust_remote_code"]),
+    "output below a file": (
+        lambda f: ["--model_name_or_path", "x", "--do_eval", "--output_dir", f"{write_config(f, '')}/out"],
+        ["--output_dir", "bad.yaml is a file"],
+    ),
+    "output where nothing can be written": (
+        lambda f: ["--model_name_or_path", "x", "--do_eval", "--output_dir", "/proc/out"],
+        ["--output_dir", "nothing can be written in /proc"],
+    ),
 }
 
 
@@ -587,7 +595,9 @@ BAD_INPUT = {
 def test_bad_settings_end_in_one_message(case, tmp_path, capsys):
     words, expected = BAD_INPUT[case]
     output = tmp_path / "out"
-    code = run_ner.main([*words(tmp_path), "--output_dir", str(output)])
+    words = words(tmp_path)
+    place = [] if "--output_dir" in words else ["--output_dir", str(output)]
+    code = run_ner.main([*words, *place])
     error = capsys.readouterr().err
     assert code == 2 and error.startswith("run_ner.py: error: ") and "Traceback" not in error
     assert all(piece in error for piece in expected), error
@@ -736,6 +746,7 @@ def test_unknown_documents_mean_sentences_only(sample_flags, tmp_path):
     assert not [name for name in results if "abstracts" in name]
     report = (folder / "classification_report_test.txt").read_text()
     assert "documents           unknown" in report and "sentences were drawn" in report
+    assert "trained on          single sentences, because documents are unknown" in report
     assert "only sentences were served" in report and not re.search("^abstracts", report, re.MULTILINE)
     assert "| test | unknown | 40 |" in (folder / "README.md").read_text()
     assert "<td>unknown</td>" in (folder / "report.html").read_text()

@@ -161,6 +161,7 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
     pipeline = run["pipeline"]
     kinds = entity_types(run["labels"])
     served = [role for role, values in scores.items() if served_forms(values)]
+    forms = [form for form in FORMS if any(form in served_forms(values) for values in scores.values())]
     return {
         "name": markdown(run["name"]),
         "kinds": " and ".join(filter(None, (", ".join(map(plural, kinds[:-1])), plural(kinds[-1])))),
@@ -168,8 +169,8 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         if run["base_model"]
         else code(run["model"]),
         "corpus": CORPUS_TITLES[run["corpus"]],
-        "headline": [headline(run, role, values) for role, values in scores.items()],
-        "forms": served_forms(scores[served[0]]) if served else [],
+        "headline": [headline(run, role, values, forms) for role, values in scores.items()],
+        "forms": forms,
         "protocol": run["protocol"],
         "repository": json.dumps(run["repository"] or run["output_dir"], ensure_ascii=False),
         "revision": json.dumps(run["revision"]) if run["repository"] and run["revision"] else None,
@@ -221,12 +222,13 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def headline(run: Mapping, role: str, scores: Mapping[str, float]) -> list[str]:
+def headline(run: Mapping, role: str, scores: Mapping[str, float], forms: Sequence[str]) -> list[str]:
     """The row of one split in the first table."""
     keys = ("span_micro_f1", "span_micro_precision", "span_micro_recall", "span_macro_f1", "word_micro_f1")
     row = [run["splits"][role]["name"], f"{scores['entities']:,}", *(percent(scores[key]) for key in keys)]
     strategy = run["pipeline"]["aggregation_strategy"]
-    return row + [percent(scores[f"served_{form}_{strategy}_f1"]) for form in served_forms(scores)]
+    served = [scores.get(f"served_{form}_{strategy}_f1") for form in forms]
+    return row + ["–" if f1 is None else percent(f1) for f1 in served]
 
 
 def served_table(run: Mapping, role: str, scores: Mapping[str, float]) -> dict:

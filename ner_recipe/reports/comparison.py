@@ -58,7 +58,7 @@ def compare(
         "level": LEVEL,
         "unit": pair[0].unit,
         "units": len(both),
-        "note": notes(pair[0].unit, len(both)),
+        "note": notes(pair[0].unit, len(both), documents),
         "resamples": resamples,
         "shuffles": shuffles,
         "difference": rows,

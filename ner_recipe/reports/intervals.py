@@ -81,17 +81,18 @@ def bootstrap(
         "level": LEVEL,
         "unit": counts.unit,
         "units": units,
-        "note": notes(counts.unit, units),
+        "note": notes(counts.unit, units, documents),
         "resamples": resamples,
         "f1": named(counts.types, values, *ends(draws)),
     }
 
 
-def notes(unit: str, units: int) -> str:
+def notes(unit: str, units: int, documents: Sequence[int] | None) -> str:
     """What limits the interval, for the reader; empty if nothing does."""
     found = []
     if unit == "sentences":
-        found.append("documents are unknown, so sentences were drawn and the interval is too narrow")
+        reason = "there is only one document" if documents else "documents are unknown"
+        found.append(f"{reason}, so sentences were drawn and the interval is too narrow")
     if units < TRUSTED:
         found.append(f"{units} {unit} are too few for a reliable interval")
     return "; ".join(found)

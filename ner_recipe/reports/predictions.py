@@ -36,7 +36,7 @@ def read_predictions(path: str | Path, resamples: int = RESAMPLES) -> SplitResul
             file, one that is not UTF-8, one without a sentence, or tags that can't be scored.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PredictionFileError(f"{path}: {error}; expected a UTF-8 prediction file") from None
     sentences: list[list[list[str]]] = [[]]
