@@ -8,6 +8,7 @@ and paths, so that runs of one setting have the same.
 """
 
 import argparse
+import itertools
 import json
 import re
 import statistics
@@ -31,7 +32,8 @@ SCORES = {  # name in a row -> name in all_results.json
 }
 COLUMNS = {"F1": "test_f1", "precision": "test_precision", "recall": "test_recall"}
 MORE_COLUMNS = {"macro F1": "test_macro_f1", "word F1": "test_word_f1"}
-SERVED = re.compile(r"test_served_(sentences|abstracts)_(\w+)_f1")
+FORMS = ("sentences", "abstracts")
+STRATEGIES = ("none", "simple", "first", "average", "max")
 TEXT_COLUMNS = ("settings", "commit", "seeds", "text", "device")
 
 
@@ -43,8 +45,9 @@ def record(folder: Path) -> dict:
     row["versions"] = {name: run["versions"][name] for name in ("python", "torch", "transformers")}
     row["scores"] = {name: round(scores[key], 6) for name, key in SCORES.items() if key in scores}
     row["served"] = {}
-    for found in filter(None, map(SERVED.fullmatch, scores)):
-        row["served"].setdefault(found[1], {})[found[2]] = round(scores[found[0]], 6)
+    for form, strategy in itertools.product(FORMS, STRATEGIES):
+        if (name := f"test_served_{form}_{strategy}_f1") in scores:
+            row["served"].setdefault(form, {})[strategy] = round(scores[name], 6)
     row["strategy"] = run["pipeline"]["aggregation_strategy"]
     return row
 
@@ -88,8 +91,8 @@ def served_table(rows: Sequence[dict]) -> str:
     for runs in grouped(row for row in rows if row["served"]):
         for form, strategies in runs[0]["served"].items():
             cells = {f"`{name}`": spread(run["served"][form][name] for run in runs) for name in strategies}
-            chosen = f"`{runs[0]['strategy']}`"
-            cells[chosen] = f"**{cells[chosen]}**"
+            for chosen in {f"`{run['strategy']}`" for run in runs}:
+                cells[chosen] = f"**{cells[chosen]}**"
             reported = {"reported F1": spread(run["scores"]["test_f1"] for run in runs)}
             lines.append({**provenance(runs), **reported, "text": form, **cells})
     return markdown(lines)
@@ -111,10 +114,10 @@ def scores_of(runs: Sequence[dict], columns: Mapping[str, str]) -> dict[str, str
 
 
 def served_cell(runs: Sequence[dict]) -> str:
-    """The recommended strategy and the F1 that it serves; empty if the runs were not checked."""
-    name = runs[0]["strategy"]
-    cells = [spread(run["served"][form][name] for run in runs) for form in runs[0]["served"]]
-    return f"`{name}`: {' / '.join(cells)}" if cells else ""
+    """The strategy that each run recommends and the F1 that it serves; empty if the runs were not checked."""
+    names = ", ".join(sorted({f"`{run['strategy']}`" for run in runs}))
+    cells = [spread(run["served"][form][run["strategy"]] for run in runs) for form in runs[0]["served"]]
+    return f"{names}: {' / '.join(cells)}" if cells else ""
 
 
 def size_and_time(runs: Sequence[dict]) -> dict[str, str]:
