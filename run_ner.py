@@ -42,8 +42,9 @@ def run(
     facts = run_facts(model_args, data_args, args, argv)
     texts = training_texts(splits.get("train"), data_args.train_on_abstracts)
     trainer, scorers = build_trainer(model, tokenizer, splits, args, facts | texts)
-    overview = corpus_overview(splits) if data_args.do_report_page else None
+    overview = None
     if trainer.is_world_process_zero():
+        overview = corpus_overview(splits) if data_args.do_report_page else None
         print(
             *filter(None, [f"Precision: {args.precision_reason}", one_process_note(args.world_size)]),
             sep="\n",

@@ -19,7 +19,7 @@ from transformers.pipelines.token_classification import AggregationStrategy
 from metrics import entities, span_scores
 from ner_recipe.corpora import Split
 from ner_recipe.launch import UsageError
-from ner_recipe.reports.result import SplitResult
+from ner_recipe.reports.result import FORMS, SplitResult
 from ner_recipe.reports.text import served_forms
 
 STRATEGIES = tuple(strategy.value for strategy in AggregationStrategy)
@@ -93,7 +93,7 @@ def serve_check(
         )
     stride = serving_stride(longest)
     served: dict = {"stride": stride, "max_length": longest}
-    for form in ("sentences", "abstracts") if result.documents else ("sentences",):
+    for form in FORMS if result.documents else FORMS[:1]:
         # Longest first: batches of like length, and a text that does not fit into memory fails at once.
         texts = sorted(plain_texts(result, form), key=lambda text: -len(text.text))
         answers = tqdm(

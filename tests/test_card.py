@@ -15,7 +15,8 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from jnlpba_dataset import LABELS
-from ner_recipe.reports.card import FORMS, CardError, write_model_card
+from ner_recipe.reports.card import CardError, write_model_card
+from ner_recipe.reports.result import FORMS
 from ner_recipe.serving import STRATEGIES
 
 

@@ -15,6 +15,7 @@ import run_ner
 from jnlpba_dataset import encode, load_jnlpba
 from metrics import entities
 from ner_recipe.reports.predictions import read_predictions
+from ner_recipe.reports.result import FORMS
 from ner_recipe.serving import (
     STRATEGIES,
     EveryStrategy,
@@ -26,7 +27,6 @@ from ner_recipe.serving import (
     write_out,
 )
 
-SERVED_FORMS = ("sentences", "abstracts")
 LONG = "Activation of the CD28 surface receptor in (CD4+) T cells induces GATA-3 gene expression. " * 30
 WORDS = st.lists(st.text("aB3-,.()[]'/%+", min_size=1, max_size=5), max_size=12)
 
@@ -115,7 +115,7 @@ def test_the_served_figures_are_those_of_the_stock_pipeline(trained):
     results = json.loads((trained / "test_results.json").read_text())
     stride = results["test_served_stride"]
     assert results["test_served_max_length"] == 256 and stride == 64
-    for form in SERVED_FORMS:
+    for form in FORMS:
         texts = plain_texts(result, form)
         assert results[f"test_served_{form}_texts"] == len(texts)
         assert results[f"test_served_{form}_first_support"] == 109
@@ -134,7 +134,7 @@ def test_the_report_and_the_record_say_what_was_served(trained):
         for role, prefix in (("", "eval"), ("_test", "test"))
     }
     means = {
-        strategy: sum(rows[""][f"eval_served_{form}_{strategy}_f1"] for form in SERVED_FORMS)
+        strategy: sum(rows[""][f"eval_served_{form}_{strategy}_f1"] for form in FORMS)
         for strategy in STRATEGIES
     }
     assert run["pipeline"]["chosen_on"] == "validation"
@@ -142,7 +142,7 @@ def test_the_report_and_the_record_say_what_was_served(trained):
     for suffix, (role, results) in zip(("", "_test"), rows.items(), strict=True):
         prefix = "test" if role else "eval"
         report = (trained / f"classification_report{suffix}.txt").read_text()
-        for form in SERVED_FORMS:
+        for form in FORMS:
             for strategy in STRATEGIES:
                 line = next(
                     line for line in report.splitlines() if line.split()[:2] == [form, strategy]
@@ -155,7 +155,7 @@ def test_the_report_and_the_record_say_what_was_served(trained):
 def test_recommended_is_the_best_mean_and_the_first_of_equals():
     def served(**f1):
         rows = {name: {"f1": f1.get(name, 0)} for name in STRATEGIES}
-        return {form: {"scores": rows} for form in SERVED_FORMS}
+        return {form: {"scores": rows} for form in FORMS}
 
     assert recommended(served(first=0.5, max=0.6)) == "max"
     assert recommended(served(first=0.6, max=0.6)) == "first"

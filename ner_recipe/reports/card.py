@@ -19,11 +19,11 @@ from jnlpba_dataset import CITATION, split_counts
 from metrics import AVERAGES
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import CARD, write_text
+from ner_recipe.reports.result import FORMS
 
 TEMPLATES = Path(__file__).resolve().parent
 RESULTS = {"test": ("test", "test_results.json"), "validation": ("eval", "eval_results.json")}
 PICTURES = ("type_scores", "span_confusion")  # of figures/
-FORMS = ("sentences", "abstracts")  # of served text
 SPAN_METRICS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 KIND_NAMES = {"cell_line": "cell lines", "cell_type": "cell types", "protein": "proteins"}
 EXAMPLES = (
@@ -129,7 +129,7 @@ def eval_results(run: Mapping, role: str, scores: Mapping[str, float]) -> list[E
     }
     values["F1 (word, micro)"] = ("f1", scores["word_micro_f1"])
     strategy = run["pipeline"]["aggregation_strategy"]
-    for form in served_forms(scores):
+    for form in forms_in(scores):
         values[f"F1 (pipeline, {strategy}, {form})"] = ("f1", scores[f"served_{form}_{strategy}_f1"])
     split = run["splits"][role]
     arguments = {"sentences": sentences_used(split), "fingerprint": split["fingerprint"]}
@@ -151,7 +151,7 @@ def eval_results(run: Mapping, role: str, scores: Mapping[str, float]) -> list[E
     ]
 
 
-def served_forms(scores: Mapping[str, float]) -> list[str]:
+def forms_in(scores: Mapping[str, float]) -> list[str]:
     """The forms of text that the served check scored."""
     return [form for form in FORMS if f"served_{form}_texts" in scores]
 
@@ -160,8 +160,8 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
     """What the template needs beside the front matter."""
     pipeline = run["pipeline"]
     kinds = entity_types(run["labels"])
-    served = [role for role, values in scores.items() if served_forms(values)]
-    forms = [form for form in FORMS if any(form in served_forms(values) for values in scores.values())]
+    served = [role for role, values in scores.items() if forms_in(values)]
+    forms = [form for form in FORMS if any(form in forms_in(values) for values in scores.values())]
     return {
         "name": markdown(run["name"]),
         "kinds": " and ".join(filter(None, (", ".join(map(plural, kinds[:-1])), plural(kinds[-1])))),
@@ -234,7 +234,7 @@ def headline(run: Mapping, role: str, scores: Mapping[str, float], forms: Sequen
 def served_table(run: Mapping, role: str, scores: Mapping[str, float]) -> dict:
     """The strategies of one split by form of text, with their difference from the reported F1."""
     rows = []
-    for form in served_forms(scores):
+    for form in forms_in(scores):
         start, end = f"served_{form}_", "_f1"
         strategies = [
             name[len(start) : -len(end)] for name in scores if name.startswith(start) and name.endswith(end)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from metrics import Spans, parse, score
 from ner_recipe.reports.intervals import RESAMPLES, bootstrap
 
+FORMS = ("sentences", "abstracts")  # of text that the served check scores
+
 
 @dataclasses.dataclass(frozen=True)
 class SplitResult:

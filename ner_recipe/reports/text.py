@@ -11,7 +11,7 @@ from ner_recipe.reports.error_analysis import render_kinds
 from ner_recipe.reports.files import REPORTS, write_text
 from ner_recipe.reports.intervals import in_words
 from ner_recipe.reports.predictions import format_predictions
-from ner_recipe.reports.result import SplitResult
+from ner_recipe.reports.result import FORMS, SplitResult
 
 OTHER_READINGS = {
     "span_strict": "strict IOB2 (an entity starts with B-)",
@@ -101,7 +101,7 @@ def render_served(result: SplitResult, strategy: str | None) -> str:
 
 def served_forms(served: Mapping) -> list[str]:
     """The forms of text that were served: sentences, and abstracts where documents are known."""
-    return [form for form in ("sentences", "abstracts") if form in served]
+    return [form for form in FORMS if form in served]
 
 
 def averages_last(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
