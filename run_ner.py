@@ -17,7 +17,7 @@ from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.checks import checkpoints, parse_arguments
 from ner_recipe.corpora import training_texts
 from ner_recipe.launch import one_process_note, run_command
-from ner_recipe.models import resolve_model
+from ner_recipe.models import attention_name, resolve_model
 from ner_recipe.publishing import CORPUS_TEXT, PublishError, check_access, publish_run
 from ner_recipe.reports.callback import ReportCallback
 from ner_recipe.reports.files import clear_results, write_text
@@ -40,15 +40,13 @@ def run(
     roles = [role for role, is_needed in needed.items() if is_needed]
     model, tokenizer, splits = prepare(roles, model_args, data_args, args)
     facts = run_facts(model_args, data_args, args, argv)
-    texts = training_texts(splits.get("train"), data_args.train_on_abstracts)
+    texts = training_texts(splits.get("train"), data_args.train_on)
     trainer, scorers = build_trainer(model, tokenizer, splits, args, facts | texts)
     overview = None
     if trainer.is_world_process_zero():
         overview = corpus_overview(splits) if data_args.do_report_page else None
-        print(
-            *filter(None, [f"Precision: {args.precision_reason}", one_process_note(args.world_size)]),
-            sep="\n",
-        )
+        choices = [f"Precision: {args.precision_reason}", f"Attention: {attention_name(model)}"]
+        print(*choices, *one_process_note(args.world_size), sep="\n")
         clear_results(args.output_dir, training=args.do_train, resumed=bool(args.resume_from_checkpoint))
     reports = ReportCallback(args.output_dir, lambda: scorers["validation"].result, overview)
     if args.do_train:

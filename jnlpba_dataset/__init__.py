@@ -15,7 +15,7 @@ from jnlpba_dataset.jnlpba import (
     load_jnlpba,
     source_sha256,
     split_counts,
-    with_abstracts,
+    whole_abstracts,
 )
 
 __all__ = [
@@ -30,5 +30,5 @@ __all__ = [
     "load_jnlpba",
     "source_sha256",
     "split_counts",
-    "with_abstracts",
+    "whole_abstracts",
 ]

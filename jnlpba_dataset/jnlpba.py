@@ -169,25 +169,33 @@ def source_sha256(data_dir: str | Path | None, name: str) -> dict[str, str]:
     return UPSTREAM_SHA256 if folder is None else local_files(folder)["sha256"]
 
 
-def with_abstracts(sentences: datasets.Dataset) -> datasets.Dataset:
-    """Return all sentences, followed by one row for each abstract of several sentences.
+def whole_abstracts(sentences: datasets.Dataset, cache_dir: str | Path | None = None) -> datasets.Dataset:
+    """Return one row for each abstract of several sentences, with the id of its first sentence.
 
-    A model trained on both learns to tag single sentences and whole abstracts. The row of an abstract has the
-    id of its first sentence. Sentences whose abstract is unknown (null `document_id`) are not joined.
+    Sentences whose abstract is unknown (null `document_id`) are not joined. The rows are written to an Arrow
+    file in `cache_dir`, so that a corpus of any size takes little memory.
     """
-    abstracts = []
+    pairs = itertools.pairwise(sentences["document_id"])
+    if not any(first is not None and first == second for first, second in pairs):
+        return sentences.select([])
+    return datasets.Dataset.from_generator(
+        joined_sentences,
+        features=sentences.features,
+        cache_dir=None if cache_dir is None else str(cache_dir),
+        gen_kwargs={"sentences": sentences},
+    )
+
+
+def joined_sentences(sentences: datasets.Dataset) -> Iterator[dict]:
+    """Yield the row of each abstract of several sentences. An abstract's sentences follow each other."""
     for document, rows in itertools.groupby(sentences, key=lambda row: row["document_id"]):
         first, *others = rows
         if document is not None and others:
-            joined = {
+            lists = {
                 name: [item for row in (first, *others) for item in row[name]]
                 for name in ("tokens", "ner_tags")
             }
-            abstracts.append({**first, **joined})
-    if not abstracts:
-        return sentences
-    whole = datasets.Dataset.from_list(abstracts, features=sentences.features)
-    return datasets.concatenate_datasets([sentences, whole])
+            yield {**first, **lists}
 
 
 def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
@@ -244,7 +252,8 @@ def is_url(source: str) -> bool:
 
 
 def file_sha256(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_sentences(

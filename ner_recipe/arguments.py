@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
@@ -23,6 +24,8 @@ from ner_recipe.launch import UsageError, choose_precision
 
 LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
+TRAIN_ON = ("sentences", "abstracts", "both", "alternate")
+DEFAULT_BATCH_ROWS = 8  # as in TrainingArguments
 
 
 @dataclasses.dataclass
@@ -45,6 +48,9 @@ class ModelArguments:
     attention_probs_dropout_prob: float | None = HfArg(
         default=None, help="Dropout of the attention weights; 0 makes long windows twice as fast on a CPU."
     )
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = HfArg(
+        default=None, help="The attention to use. Without the flag sdpa, on a CPU in bf16 computed in fp32."
+    )
     model_license: str = HfArg(default="apache-2.0", help="Licence for the model card, as the Hub spells it.")
 
 
@@ -63,8 +69,10 @@ class DataArguments:
         default="train", help="The split to train on; train+validation joins two splits."
     )
     eval_split_name: str = HfArg(default="validation", help="The split that selects the best epoch.")
-    train_on_abstracts: bool = HfArg(
-        default=True, help="Train on each abstract twice an epoch: sentence by sentence, and as a whole."
+    train_on: Literal[TRAIN_ON] = HfArg(
+        default="alternate",
+        help="sentences; abstracts (each as one text); both; or alternate: each abstract once an epoch, "
+        "as sentences and as one text in turn.",
     )
     max_seq_length: int | None = HfArg(
         default=None, help="Subtokens in a window, special tokens included. The model's limit, at most 512."
@@ -104,6 +112,14 @@ class RecipeArguments(TrainingArguments):
         default=SELECTION_METRIC,
         help="The validation score that selects the best epoch (f1: micro, entities).",
     )
+    train_batch_tokens: int | None = HfArg(
+        default=None,
+        help="Fill each device's batch up to N subtokens, padding included. Without it, or with 0, a batch has "
+        "per_device_train_batch_size rows.",
+    )
+    per_device_train_batch_size: int = HfArg(
+        default=None, help=f"Rows in a device's batch, {DEFAULT_BATCH_ROWS} if not given."
+    )
     logging_steps: float = HfArg(default=50, help="Log the training loss every N steps.")
     train_sampling_strategy: str = HfArg(
         default="group_by_length", help="group_by_length (little padding), random or sequential."
@@ -130,7 +146,12 @@ class RecipeArguments(TrainingArguments):
             self.eval_strategy, self.save_strategy, self.load_best_model_at_end = "no", "no", False
         if not torch.accelerator.is_available():
             self.use_cpu = True
+        self.batch_rows_given = self.per_device_train_batch_size is not None
+        self.per_device_train_batch_size = (
+            self.per_device_train_batch_size if self.batch_rows_given else DEFAULT_BATCH_ROWS
+        )
         chosen, self.precision_reason = choose_precision(self)
+        self.fp32_attention = chosen == "bf16" and self.use_cpu
         super().__post_init__()
         # TrainingArguments lets the launcher's environment win over an explicit --bf16 false.
         self.mixed_precision = "no" if chosen == "fp32" else chosen

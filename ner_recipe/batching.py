@@ -1,33 +1,42 @@
 """Which windows a split becomes, and which of them are trained together.
 
-split = encode_split(split, "train", data_args, tokenizer)
+split = encode_split(split, "train", data_args, tokenizer, cache_dir)
+batches = LikeLengthBatches(lengths, seed=1, tokens=1400)
 """
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 
+import datasets
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-from jnlpba_dataset import encode, with_abstracts
+from jnlpba_dataset import encode, whole_abstracts
 from ner_recipe.arguments import DataArguments
 from ner_recipe.corpora import Split, label_names
+from ner_recipe.launch import UsageError
+
+ALWAYS = -1  # the `document` of a window that is trained on in each epoch
 
 
 def encode_split(
-    split: Split, role: str, data_args: DataArguments, tokenizer: PreTrainedTokenizerBase
+    split: Split,
+    role: str,
+    data_args: DataArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    cache_dir: str | None = None,
 ) -> Split:
     """Cut a split into windows. Those to be evaluated come longest first, which saves padding."""
-    sentences = split.sentences
-    if role == "train" and data_args.train_on_abstracts:
-        sentences = with_abstracts(sentences)
-    windows = sentences.map(
+    texts = split.sentences
+    if role == "train":
+        texts = training_rows(texts, data_args.train_on, cache_dir)
+    windows = texts.map(
         encode,
         batched=True,
         with_indices=True,
-        remove_columns=sentences.column_names,
+        remove_columns=texts.column_names,
         num_proc=data_args.preprocessing_num_workers,
         desc=f"Encoding {role}",
         fn_kwargs={
@@ -35,40 +44,160 @@ def encode_split(
             "max_seq_length": data_args.max_seq_length,
             "stride": data_args.stride,
             "label_all_tokens": data_args.label_all_tokens,
-            "label_names": label_names(sentences),
+            "label_names": label_names(texts),
         },
     )
     if role != "train":
-        windows = windows.select(np.argsort(-np.array(windows["length"]), kind="stable"))
+        windows = windows.select(np.argsort(-numbers(windows, "length"), kind="stable"))
+    elif data_args.train_on == "alternate":
+        windows = with_documents(windows, split.sentences, texts)
     return dataclasses.replace(split, windows=windows)
 
 
-class LikeLengthSampler(torch.utils.data.Sampler):
-    """Batches of like length in an order that depends on the seed and the epoch alone.
+def training_rows(sentences: datasets.Dataset, train_on: str, cache_dir: str | None) -> datasets.Dataset:
+    """The texts to train on: the sentences that are asked for, then whole abstracts if they are.
 
-    transformers' own sampler draws from the global random state, which dropout advances: processes on a CPU
-    then disagree about the order from the second epoch on and train on some rows twice. It also leaves
-    batches sorted within each stretch of fifty. Here whole batches are shuffled, except the first, which
-    holds the longest row.
+    A sentence that is its whole abstract, or whose abstract is unknown, is always there.
+    """
+    if train_on == "sentences":
+        return sentences
+    if train_on == "abstracts":
+        alone = np.flatnonzero(repeated_documents(sentences) == ALWAYS)
+        return datasets.concatenate_datasets([sentences.select(alone), whole_abstracts(sentences, cache_dir)])
+    return datasets.concatenate_datasets([sentences, whole_abstracts(sentences, cache_dir)])
+
+
+def repeated_documents(sentences: datasets.Dataset) -> np.ndarray:
+    """The number of each sentence's document; ALWAYS if it has no other sentence or is unknown. (sentences,)"""
+    documents = np.full(len(sentences), ALWAYS, dtype=np.int32)
+    start = 0
+    for number, (name, rows) in enumerate(itertools.groupby(sentences["document_id"])):
+        size = sum(1 for _ in rows)
+        if name is not None and size > 1:
+            documents[start : start + size] = number
+        start += size
+    return documents
+
+
+def with_documents(
+    windows: datasets.Dataset, sentences: datasets.Dataset, texts: datasets.Dataset
+) -> datasets.Dataset:
+    """Add two columns: the document of each window (or ALWAYS), and whether it is cut from a whole abstract."""
+    documents = repeated_documents(sentences)
+    _, first = np.unique(documents[documents != ALWAYS], return_index=True)
+    whole = documents[documents != ALWAYS][first]  # the abstracts, in the order of the corpus
+    of_text = np.concatenate([documents, whole])[: len(texts)]
+    rows = numbers(windows, "sentence")
+    windows = windows.add_column("document", of_text[rows])
+    return windows.add_column("whole", rows >= len(sentences))
+
+
+def numbers(windows: datasets.Dataset, name: str) -> np.ndarray:
+    """One column of numbers. (windows,)"""
+    return windows.select_columns(name).with_format("numpy")[:][name]
+
+
+def presentations(windows: datasets.Dataset, seed: int) -> list[np.ndarray]:
+    """The rows of each kind of epoch: all; or, to alternate, those of even and of odd epochs.
+
+    Half of the abstracts, drawn by the seed, are whole in even epochs and cut into sentences in odd ones. The
+    others take the other turn. So each abstract is shown once an epoch, and in both forms within two.
+    """
+    if "document" not in windows.column_names:
+        return [np.arange(len(windows))]
+    document, whole = numbers(windows, "document"), numbers(windows, "whole")
+    turn = np.random.default_rng(seed).permutation(document.max(initial=0) + 1) % 2
+    return [np.flatnonzero((document == ALWAYS) | ((turn[document] == epoch) == whole)) for epoch in range(2)]
+
+
+class LikeLengthBatches(BatchRebalanceSampler):
+    """Batches of windows of like length, in an order that depends on the seed and the epoch alone.
+
+    Every process plans the same batches and takes its share. A batch holds up to `rows` windows, or as many
+    as fit into `tokens` subtokens, padding included. Windows of one length are drawn in random order. The
+    batches of one optimizer step are neighbours in length, and the steps are shuffled, except the first, which
+    holds the longest window and so shows at once whether the memory suffices.
+
+    Trainer and accelerate leave batches as they are only for a BatchRebalanceSampler, whose own planning (by
+    rows, from the global random state) is not used. Every epoch has the same number of batches, because
+    Trainer counts steps by it.
+
+    Args:
+        lengths: subtokens of each window. (windows,)
+        seed: of the order.
+        shown: the windows of each kind of epoch, taken in turn. All in each epoch if not given.
+        rows, tokens: the size of a batch; exactly one of the two.
+        accumulate: batches of one process in an optimizer step.
+        processes, process: how many processes train, and the number of this one.
+
+    Raises:
+        UsageError: a window exceeds `tokens`, or there are fewer windows than batches.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
-        self.lengths = list(lengths)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        seed: int,
+        shown: list[np.ndarray] | None = None,
+        rows: int | None = None,
+        tokens: int | None = None,
+        accumulate: int = 1,
+        processes: int = 1,
+        process: int = 0,
+    ):
+        self.lengths, self.seed, self.epoch = np.asarray(lengths), seed, 0
+        self.shown = [np.arange(len(lengths))] if shown is None else shown
+        self.rows, self.tokens = rows, tokens
+        self.accumulate, self.processes, self.process = accumulate, processes, process
+        if tokens is not None and self.lengths.max() > tokens:
+            raise UsageError(
+                f"--train_batch_tokens: {tokens} is less than the longest window, {self.lengths.max()} "
+                f"subtokens; use at least {self.lengths.max()}, or a smaller --max_seq_length"
+            )
+        fewest = max(len(self.batch_sizes(rows)) for rows in self.shown)
+        self.batches = -(-fewest // processes) * processes  # of all processes, in an epoch
+        for rows in self.shown:
+            if len(rows) < self.batches:
+                raise UsageError(
+                    f"found {len(rows)} windows to train on in an epoch; expected at least {self.batches}, one "
+                    f"for each batch of each process; use fewer processes or --train_on sentences"
+                )
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.batches // self.processes
 
-    def __iter__(self):
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        indices = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
-        batches = [indices[i : i + self.batch_size] for i in range(0, len(indices), self.batch_size)]
-        full = len(batches) - (len(batches[-1]) < self.batch_size)
-        order = torch.randperm(max(full - 1, 0), generator=generator) + 1
-        for batch in [0, *order.tolist(), *range(max(full, 1), len(batches))]:
-            yield from batches[batch]
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of this process, as row numbers."""
+        generator = np.random.default_rng((self.seed, self.epoch))
+        rows = generator.permutation(self.shown[self.epoch % len(self.shown)])
+        rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
+        ends = np.cumsum(split_largest(self.batch_sizes(rows), self.batches))
+        batches = np.split(rows, ends[:-1])
+        together = self.accumulate * self.processes
+        full = len(batches) // together
+        order = [
+            0,
+            *(generator.permutation(max(full - 1, 0)) + 1),
+            *range(max(full, 1), -(-len(batches) // together)),
+        ]
+        for step in order:
+            for batch in batches[step * together : (step + 1) * together][self.process :: self.processes]:
+                yield batch.tolist()
+
+    def batch_sizes(self, rows: np.ndarray) -> list[int]:
+        """The number of windows in each batch if the batches are filled from the longest window on."""
+        lengths = -np.sort(-self.lengths[rows])
+        sizes, start = [], 0
+        while start < len(lengths):
+            sizes.append(min(self.rows or self.tokens // int(lengths[start]), len(lengths) - start))
+            start += sizes[-1]
+        return sizes
+
+
+def split_largest(sizes: list[int], count: int) -> list[int]:
+    """Halve the largest of the sizes until there are `count`. Their order and their sum stay the same."""
+    sizes = list(sizes)
+    while len(sizes) < count:
+        largest = int(np.argmax(sizes))
+        sizes[largest : largest + 1] = [-(-sizes[largest] // 2), sizes[largest] // 2]
+    return sizes

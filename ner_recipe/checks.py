@@ -32,6 +32,7 @@ RANGES = {
     **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), (1, math.inf)),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
     **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
+    "train_batch_tokens": (0, math.inf),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "show_mistakes"), (0, math.inf)),
     "label_smoothing_factor": (0, 1),
@@ -102,6 +103,11 @@ def setting_problems(
             f"found {args.n_gpu} GPUs and one process; start one process per GPU with 'accelerate launch "
             f"--num_processes {args.n_gpu} ...', or use a single GPU by setting CUDA_VISIBLE_DEVICES=0"
         )
+    if data_args.train_on == "alternate" and args.train_sampling_strategy in SAMPLING[1:]:
+        problems.append(
+            f"--train_sampling_strategy: found '{args.train_sampling_strategy}', which shows every row in each "
+            "epoch; --train_on alternate needs group_by_length"
+        )
     return problems + number_problems((model_args, data_args, args), RANGES) + choice_problems(args)
 
 
@@ -134,10 +140,32 @@ def choice_problems(args: RecipeArguments) -> list[str]:
             problems.append(f"--{name}: found '{found}'; expected one of {', '.join(choices)}")
     if args.num_train_epochs <= 0 and args.max_steps <= 0:
         problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
+    problems += batch_problems(args)
     for name, needed in FIXED.items():
         found = getattr(args, name)
         if found != needed:
             problems.append(f"--{name}: found {found}; expected {needed}, or words could not be scored")
+    return problems
+
+
+def batch_problems(args: RecipeArguments) -> list[str]:
+    """Settings that --train_batch_tokens makes void."""
+    if not args.train_batch_tokens:
+        return []
+    remedy = "give --train_batch_tokens 0 for batches of rows"
+    problems = []
+    if args.batch_rows_given:
+        problems.append(
+            f"--per_device_train_batch_size: {args.per_device_train_batch_size} rows have no effect beside "
+            f"--train_batch_tokens {args.train_batch_tokens}; remove one of them, or {remedy}"
+        )
+    if args.train_sampling_strategy in SAMPLING[1:]:
+        problems.append(
+            f"--train_sampling_strategy: found '{args.train_sampling_strategy}'; --train_batch_tokens needs "
+            f"group_by_length; {remedy}"
+        )
+    if args.auto_find_batch_size:
+        problems.append(f"--auto_find_batch_size: can't change --train_batch_tokens; {remedy}")
     return problems
 
 

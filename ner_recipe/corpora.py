@@ -13,6 +13,12 @@ from jnlpba_dataset import load_jnlpba, source_sha256, split_counts
 from ner_recipe.arguments import DataArguments, RecipeArguments
 from ner_recipe.launch import UsageError
 
+PRESENTED = {  # the abstracts of known documents, by --train_on
+    "abstracts": "whole abstracts",
+    "both": "single sentences and whole abstracts",
+    "alternate": "single sentences and whole abstracts in turn",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -89,14 +95,15 @@ def document_numbers(sentences: datasets.Dataset) -> list[int] | None:
     return None if None in names else [numbers.setdefault(name, len(numbers)) for name in names]
 
 
-def training_texts(split: Split | None, train_on_abstracts: bool) -> dict[str, str]:
+def training_texts(split: Split | None, train_on: str) -> dict[str, str]:
     """The fact `trained on` for the reports; nothing without training. Unknown documents are never joined."""
     if split is None:
         return {}
     unknown = sum(name is None for name in split.sentences["document_id"])
-    texts = "single sentences"
-    if train_on_abstracts and unknown == len(split.sentences):
-        texts += ", because documents are unknown"
-    elif train_on_abstracts:
-        texts += " and whole abstracts" + (" where documents are known" if unknown else "")
+    if train_on == "sentences":
+        texts = "single sentences"
+    elif unknown == len(split.sentences):
+        texts = "single sentences, because documents are unknown"
+    else:
+        texts = PRESENTED[train_on] + (" where documents are known" if unknown else "")
     return {"trained on": texts}

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from ner_recipe.arguments import DataArguments, ModelArguments
+from ner_recipe.attention import FP32_ATTENTION
 from ner_recipe.launch import UsageError
 
 PACKAGE_SCHEME = "package:"
@@ -53,7 +54,7 @@ def model_errors(name: str):
         yield
     except UsageError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UsageError(
             f"--model_name_or_path: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
@@ -113,8 +114,12 @@ def words_keep_their_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     return words[-1] == text[-1]
 
 
-def load_model(model_args: ModelArguments, labels: Sequence[str], fine_tune: bool) -> PreTrainedModel:
+def load_model(
+    model_args: ModelArguments, labels: Sequence[str], fine_tune: bool, fp32_attention: bool = False
+) -> PreTrainedModel:
     """The encoder with a head for `labels`. A model that is only evaluated must have that head already.
+
+    With `fp32_attention` a model that would use sdpa computes it in fp32. Its saved configuration is the same.
 
     Raises:
         UsageError: no such model, weights that are not safetensors, or other labels than the data's.
@@ -146,10 +151,18 @@ def load_model(model_args: ModelArguments, labels: Sequence[str], fine_tune: boo
                 use_safetensors=True,
                 ignore_mismatched_sizes=fine_tune,
                 output_loading_info=True,
+                attn_implementation=model_args.attn_implementation,
                 **options,
             )
         check_weights(model, loading, fine_tune)
+        if fp32_attention and attention_name(model) == "sdpa" and not model_args.attn_implementation:
+            model.set_attn_implementation(FP32_ATTENTION)
         return model
+
+
+def attention_name(model: PreTrainedModel) -> str:
+    """The attention that a model uses, as transformers names it."""
+    return model.config._attn_implementation
 
 
 def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> None:

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from jnlpba_dataset import decode
 from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
-from ner_recipe.batching import LikeLengthSampler, encode_split
+from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
 from ner_recipe.corpora import Split, document_numbers, label_names, load_splits
 from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import fit_together, load_model, load_tokenizer
@@ -45,10 +45,13 @@ def prepare(
     splits = load_splits(roles, data_args, args, model_args.cache_dir)
     labels = label_names(next(iter(splits.values())).sentences)
     set_seed(args.seed)
-    model = load_model(model_args, labels, fine_tune=args.do_train)
+    model = load_model(model_args, labels, args.do_train, args.fp32_attention)
     fit_together(data_args, tokenizer, model)
     with args.main_process_first(desc="encoding"):
-        splits = {role: encode_split(split, role, data_args, tokenizer) for role, split in splits.items()}
+        splits = {
+            role: encode_split(split, role, data_args, tokenizer, model_args.cache_dir)
+            for role, split in splits.items()
+        }
     return model, tokenizer, splits
 
 
@@ -104,11 +107,32 @@ class NerTrainer(Trainer):
         return ids, probabilities, row_losses(logits, labels, self.args.label_smoothing_factor)
 
     def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None):
-        if self.args.train_sampling_strategy != "group_by_length":
+        args = self.args
+        if args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LikeLengthSampler(self.train_dataset["length"], together, seed)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        size = (
+            {"tokens": args.train_batch_tokens}
+            if args.train_batch_tokens
+            else {"rows": args.train_batch_size}
+        )
+        return LikeLengthBatches(
+            numbers(self.train_dataset, "length"),
+            seed,
+            presentations(self.train_dataset, seed),
+            accumulate=args.gradient_accumulation_steps,
+            processes=args.world_size,
+            process=args.process_index,
+            **size,
+        )
+
+    def num_examples(self, dataloader: torch.utils.data.DataLoader) -> int:
+        """The windows that an epoch shows, from which Trainer computes samples per second."""
+        batches = dataloader.batch_sampler
+        batches = getattr(batches, "batch_sampler", batches)  # accelerate wraps it for several processes
+        if not isinstance(batches, LikeLengthBatches):
+            return super().num_examples(dataloader)
+        return round(np.mean([len(rows) for rows in batches.shown]))
 
     def _get_eval_sampler(self, eval_dataset: datasets.Dataset):
         # Trainer's own sampler would group by length too, and prediction i would not belong to row i.

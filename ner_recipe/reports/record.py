@@ -28,11 +28,12 @@ RECORDED_PACKAGES = (
 )
 # The settings that the card lists; the command in run.json has any others.
 LISTED_SETTINGS = {
-    "data": ("train_on_abstracts", "label_all_tokens", "max_seq_length", "stride"),
+    "data": ("train_on", "label_all_tokens", "max_seq_length", "stride"),
     "trainer": (
-        *("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
-        *("gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "optim", "weight_decay"),
-        *("max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "metric_for_best_model"),
+        *("learning_rate", "num_train_epochs", "max_steps", "train_batch_tokens"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type"),
+        *("optim", "weight_decay", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy"),
+        "metric_for_best_model",
     ),
     "encoder": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
 }
@@ -152,11 +153,13 @@ def run_record(
 
 def listed_settings(sources: Mapping[str, object]) -> dict[str, object]:
     """The settings that the card lists, from the objects that hold them: `data`, `trainer` and `encoder`."""
+    by_tokens = sources["trainer"].train_batch_tokens
+    void = "per_device_train_batch_size" if by_tokens else "train_batch_tokens"
     return {
         name: plain(getattr(source, name))
         for group, source in sources.items()
         for name in LISTED_SETTINGS[group]
-        if hasattr(source, name)
+        if hasattr(source, name) and name != void
     }
 
 

@@ -108,6 +108,10 @@ def check_search(
         )
     if args.max_steps > 0 and "num_train_epochs" in space:
         space_problems.append("search_space.num_train_epochs: --max_steps overrides it; remove one of them")
+    if args.train_batch_tokens and "per_device_train_batch_size" in space:
+        space_problems.append(
+            "search_space.per_device_train_batch_size: --train_batch_tokens overrides it; remove one of them"
+        )
     refuse(problems + space_problems)
     refuse([problem for name in space for problem in end_problems(name, space[name], run)])
     return space
@@ -222,13 +226,14 @@ class Search:
             value = suggested(trial, name, choices)
             setattr(holder(name, (model_args, data_args, self.trainer.args)), name, value)
         splits = {
-            role: encode_split(split, role, data_args, self.trainer.processing_class)
+            role: encode_split(split, role, data_args, self.trainer.processing_class, model_args.cache_dir)
             for role, split in self.splits.items()
         }
         # The scorer keeps the first windows of validation: a trial's own differ from them only in the labels.
         self.trainer.train_dataset = splits["train"].windows
         self.trainer.eval_dataset = splits["validation"].windows
-        return load_model(model_args, label_names(splits["train"].sentences), fine_tune=True)
+        labels = label_names(splits["train"].sentences)
+        return load_model(model_args, labels, True, self.args.fp32_attention)
 
     def space_of(self, trial: optuna.Trial) -> dict:
         """Leave nothing for Trainer to set: it would cast a warm-up of 0.1 to the type of the default, 0."""

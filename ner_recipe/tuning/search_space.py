@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 
 import optuna
 
-from ner_recipe.arguments import suggestion
+from ner_recipe.arguments import TRAIN_ON, suggestion
 from ner_recipe.checks import setting_problems
 
 # The settings that can be searched, and the kind of their values.
 SEARCHABLE = {
     "learning_rate": "a number",
     "num_train_epochs": "a number",
+    "train_batch_tokens": "a whole number",
     "per_device_train_batch_size": "a whole number",
     "weight_decay": "a number",
     "warmup_steps": "a number",
@@ -24,7 +25,7 @@ SEARCHABLE = {
     "hidden_dropout_prob": "a number",
     "attention_probs_dropout_prob": "a number",
     "label_all_tokens": "true or false",
-    "train_on_abstracts": "true or false",
+    "train_on": f"one of {', '.join(TRAIN_ON)}",
 }
 
 Choices = Mapping | list  # low and high with log or step, or a list of values
@@ -85,6 +86,8 @@ def fits(value: object, kind: str) -> bool:
     """Whether a value is of this kind."""
     if kind == "true or false":
         return isinstance(value, bool)
+    if kind.startswith("one of"):
+        return value in TRAIN_ON
     numeric = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
     return numeric and (kind == "a number" or isinstance(value, int))
 
@@ -103,8 +106,8 @@ def bound_problems(place: str, bounds: Mapping, kind: str) -> list[str]:
     """What is wrong with low, high, log and step. Optuna would refuse the same without naming the setting."""
     ends = [bounds[name] for name in ("low", "high", "step") if name in bounds]
     found = f"found {', '.join(map(repr, ends))}"
-    if kind == "true or false":
-        return [f"{place}: {found}; expected a list of true and false"]
+    if "number" not in kind:
+        return [f"{place}: {found}; expected a list of values, each {kind}"]
     if not all(fits(end, kind) for end in ends):
         return [f"{place}: {found}; each must be {kind}"]
     low, high, step, log = (bounds.get(name) for name in ("low", "high", "step", "log"))
@@ -138,6 +141,6 @@ def suggested(trial: optuna.Trial, name: str, choices: Choices) -> object:
     if isinstance(choices, list):
         return trial.suggest_categorical(name, choices)
     whole = all(isinstance(choices[end], int) for end in ("low", "high"))
-    if whole and name in ("num_train_epochs", "per_device_train_batch_size"):
+    if whole and (name == "num_train_epochs" or SEARCHABLE[name] == "a whole number"):
         return trial.suggest_int(name, **choices)
     return trial.suggest_float(name, **choices)
