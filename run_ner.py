@@ -6,6 +6,7 @@ python run_ner.py --help
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 import sys
@@ -44,7 +45,8 @@ def run(
     trainer, scorers = build_trainer(model, tokenizer, splits, args, facts | texts)
     overview = None
     if trainer.is_world_process_zero():
-        overview = corpus_overview(splits) if data_args.do_report_page else None
+        # Counted when the first page is drawn: the training does not wait for it.
+        overview = functools.cache(lambda: corpus_overview(splits)) if data_args.do_report_page else None
         choices = [f"Precision: {args.precision_reason}", f"Attention: {attention_name(model)}"]
         print(*choices, *one_process_note(args.world_size), sep="\n")
         clear_results(args.output_dir, training=args.do_train, resumed=bool(args.resume_from_checkpoint))
@@ -64,7 +66,7 @@ def run(
         shown = results or ({"validation": reports.best} if reports.best else {})
         if overview and shown:
             kept = kept_history(args, trainer.state)
-            content = final_content(shown, overview, trainer.state.log_history, kept, record)
+            content = final_content(shown, overview(), trainer.state.log_history, kept, record)
             write_page(args.output_dir, content, with_figures=True)
         finish(trainer, results)
         if repository:

@@ -10,7 +10,6 @@ tokenizer, maximum length and overlap. All ranges are half-open and count from 0
 This module imports only the label names of `jnlpba`.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -247,21 +246,34 @@ def windows(sizes: Sequence[int], capacity: int, stride: int) -> list[Window]:
 def owning_windows(ranges: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[Window]:
     """Assign each word to the window with the most context around it, and drop windows that own no word.
 
-    If two windows have equally much context, the earlier one owns the word. The owner never moves back to an
-    earlier window from one word to the next, so each window owns one range of words.
+    If two windows have equally much context, the earlier one owns the word. From one window that shows a word
+    to the next, the context on the left shrinks and that on the right grows, so the smaller of both rises to
+    the owner and then falls. The owner never moves back from one word to the next. Each window therefore owns
+    one range of words, and one pass finds them all.
     """
 
     def context(window: int, word: int) -> int:
         start, end = ranges[window]
         return min(starts[word] - starts[start], starts[end] - starts[word + 1])
 
-    def owner(word: int) -> int:
-        showing = [window for window, (start, end) in enumerate(ranges) if start <= word < end]
-        return max(showing, key=lambda window: context(window, word))
+    def passes_to_next(window: int, word: int) -> bool:
+        if ranges[window][1] <= word:  # not shown any more
+            return True
+        shown_next = window + 1 < len(ranges) and ranges[window + 1][0] <= word
+        return shown_next and context(window + 1, word) > context(window, word)
 
-    owned = itertools.groupby(range(len(starts) - 1), key=owner)
-    owned_words = [(window, list(words)) for window, words in owned]
-    return [Window(*ranges[window], words[0], words[-1] + 1) for window, words in owned_words]
+    owned: list[Window] = []
+    window = first = 0
+    words = len(starts) - 1
+    for word in range(words):
+        owner = window
+        while passes_to_next(owner, word):
+            owner += 1
+        if owner != window and first < word:
+            owned.append(Window(*ranges[window], first, word))
+        if owner != window:
+            window, first = owner, word
+    return [*owned, Window(*ranges[window], first, words)]
 
 
 def build_row(

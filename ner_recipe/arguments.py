@@ -114,7 +114,7 @@ class RecipeArguments(TrainingArguments):
     )
     train_batch_tokens: int | None = HfArg(
         default=None,
-        help="Fill each device's batch up to N subtokens, padding included. Without it, or with 0, a batch has "
+        help="Fill a device's batch up to N subtokens, padding included. Without it, or with 0, a batch has "
         "per_device_train_batch_size rows.",
     )
     per_device_train_batch_size: int = HfArg(

@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-from jnlpba_dataset import encode, whole_abstracts
+from jnlpba_dataset import column, encode, whole_abstracts
 from ner_recipe.arguments import DataArguments
 from ner_recipe.corpora import Split, label_names
 from ner_recipe.launch import UsageError
@@ -68,10 +68,10 @@ def training_rows(sentences: datasets.Dataset, train_on: str, cache_dir: str | N
 
 
 def repeated_documents(sentences: datasets.Dataset) -> np.ndarray:
-    """The number of each sentence's document; ALWAYS if it has no other sentence or is unknown. (sentences,)"""
+    """The number of each sentence's document; ALWAYS if unknown or with no other sentence. (sentences,)"""
     documents = np.full(len(sentences), ALWAYS, dtype=np.int32)
     start = 0
-    for number, (name, rows) in enumerate(itertools.groupby(sentences["document_id"])):
+    for number, (name, rows) in enumerate(itertools.groupby(column(sentences, "document_id"))):
         size = sum(1 for _ in rows)
         if name is not None and size > 1:
             documents[start : start + size] = number
@@ -82,7 +82,7 @@ def repeated_documents(sentences: datasets.Dataset) -> np.ndarray:
 def with_documents(
     windows: datasets.Dataset, sentences: datasets.Dataset, texts: datasets.Dataset
 ) -> datasets.Dataset:
-    """Add two columns: the document of each window (or ALWAYS), and whether it is cut from a whole abstract."""
+    """Add two columns: the document of each window (or ALWAYS), and whether it shows a whole abstract."""
     documents = repeated_documents(sentences)
     _, first = np.unique(documents[documents != ALWAYS], return_index=True)
     whole = documents[documents != ALWAYS][first]  # the abstracts, in the order of the corpus
@@ -115,7 +115,7 @@ class LikeLengthBatches(BatchRebalanceSampler):
 
     Every process plans the same batches and takes its share. A batch holds up to `rows` windows, or as many
     as fit into `tokens` subtokens, padding included. Windows of one length are drawn in random order. The
-    batches of one optimizer step are neighbours in length, and the steps are shuffled, except the first, which
+    batches of one optimizer step are neighbours in length. The steps are shuffled, except the first, which
     holds the longest window and so shows at once whether the memory suffices.
 
     Trainer and accelerate leave batches as they are only for a BatchRebalanceSampler, whose own planning (by
@@ -154,14 +154,14 @@ class LikeLengthBatches(BatchRebalanceSampler):
                 f"--train_batch_tokens: {tokens} is less than the longest window, {self.lengths.max()} "
                 f"subtokens; use at least {self.lengths.max()}, or a smaller --max_seq_length"
             )
-        fewest = max(len(self.batch_sizes(rows)) for rows in self.shown)
-        self.batches = -(-fewest // processes) * processes  # of all processes, in an epoch
-        for rows in self.shown:
-            if len(rows) < self.batches:
-                raise UsageError(
-                    f"found {len(rows)} windows to train on in an epoch; expected at least {self.batches}, one "
-                    f"for each batch of each process; use fewer processes or --train_on sentences"
-                )
+        needed = max(len(self.batch_sizes(windows)) for windows in self.shown)
+        self.batches = -(-needed // processes) * processes  # of all processes, in an epoch
+        fewest = min(map(len, self.shown))
+        if fewest < self.batches:
+            raise UsageError(
+                f"found {fewest} windows to train on in an epoch; expected at least {self.batches}, one for "
+                "each batch of each process; use fewer processes, or --train_on sentences"
+            )
 
     def __len__(self) -> int:
         return self.batches // self.processes
@@ -169,24 +169,20 @@ class LikeLengthBatches(BatchRebalanceSampler):
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of this process, as row numbers."""
         generator = np.random.default_rng((self.seed, self.epoch))
-        rows = generator.permutation(self.shown[self.epoch % len(self.shown)])
-        rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
-        ends = np.cumsum(split_largest(self.batch_sizes(rows), self.batches))
-        batches = np.split(rows, ends[:-1])
+        windows = generator.permutation(self.shown[self.epoch % len(self.shown)])
+        windows = windows[np.argsort(-self.lengths[windows], kind="stable")]
+        ends = np.cumsum(split_largest(self.batch_sizes(windows), self.batches))
+        batches = np.split(windows, ends[:-1])
         together = self.accumulate * self.processes
         full = len(batches) // together
-        order = [
-            0,
-            *(generator.permutation(max(full - 1, 0)) + 1),
-            *range(max(full, 1), -(-len(batches) // together)),
-        ]
-        for step in order:
+        last = range(max(full, 1), -(-len(batches) // together))  # a step of fewer batches, if any
+        for step in [0, *(generator.permutation(max(full - 1, 0)) + 1), *last]:
             for batch in batches[step * together : (step + 1) * together][self.process :: self.processes]:
                 yield batch.tolist()
 
-    def batch_sizes(self, rows: np.ndarray) -> list[int]:
+    def batch_sizes(self, windows: np.ndarray) -> list[int]:
         """The number of windows in each batch if the batches are filled from the longest window on."""
-        lengths = -np.sort(-self.lengths[rows])
+        lengths = -np.sort(-self.lengths[windows])
         sizes, start = [], 0
         while start < len(lengths):
             sizes.append(min(self.rows or self.tokens // int(lengths[start]), len(lengths) - start))

@@ -105,8 +105,8 @@ def setting_problems(
         )
     if data_args.train_on == "alternate" and args.train_sampling_strategy in SAMPLING[1:]:
         problems.append(
-            f"--train_sampling_strategy: found '{args.train_sampling_strategy}', which shows every row in each "
-            "epoch; --train_on alternate needs group_by_length"
+            f"--train_sampling_strategy: found '{args.train_sampling_strategy}', which shows every row in "
+            "each epoch; --train_on alternate needs group_by_length"
         )
     return problems + number_problems((model_args, data_args, args), RANGES) + choice_problems(args)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import datasets
 
-from jnlpba_dataset import load_jnlpba, source_sha256, split_counts
+from jnlpba_dataset import column, load_jnlpba, source_sha256, split_counts
 from ner_recipe.arguments import DataArguments, RecipeArguments
 from ner_recipe.launch import UsageError
 
@@ -82,15 +82,9 @@ def label_names(sentences: datasets.Dataset) -> list[str]:
     return list(sentences.features["ner_tags"].feature.names)
 
 
-def tag_names(sentences: datasets.Dataset) -> list[list[str]]:
-    """The tags of each sentence as text."""
-    names = label_names(sentences)
-    return [[names[tag] for tag in tags] for tags in sentences["ner_tags"]]
-
-
 def document_numbers(sentences: datasets.Dataset) -> list[int] | None:
     """A number for each sentence's document, in the order of the corpus; None if any document is unknown."""
-    names = sentences["document_id"]
+    names = list(column(sentences, "document_id"))
     numbers: dict[str, int] = {}
     return None if None in names else [numbers.setdefault(name, len(numbers)) for name in names]
 
@@ -99,7 +93,7 @@ def training_texts(split: Split | None, train_on: str) -> dict[str, str]:
     """The fact `trained on` for the reports; nothing without training. Unknown documents are never joined."""
     if split is None:
         return {}
-    unknown = sum(name is None for name in split.sentences["document_id"])
+    unknown = sum(name is None for name in column(split.sentences, "document_id"))
     if train_on == "sentences":
         texts = "single sentences"
     elif unknown == len(split.sentences):

@@ -119,7 +119,7 @@ def load_model(
 ) -> PreTrainedModel:
     """The encoder with a head for `labels`. A model that is only evaluated must have that head already.
 
-    With `fp32_attention` a model that would use sdpa computes it in fp32. Its saved configuration is the same.
+    With `fp32_attention` a model that would use sdpa computes it in fp32. The saved model is the same.
 
     Raises:
         UsageError: no such model, weights that are not safetensors, or other labels than the data's.

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from jnlpba_dataset import decode
+from jnlpba_dataset import column, decode
 from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
@@ -89,6 +89,7 @@ class NerTrainer(Trainer):
     """Trainer with the recipe's loss, batches of like length, and evaluations in the order of the rows."""
 
     def __init__(self, **options):
+        self.batches: LikeLengthBatches | None = None  # those of the training
         super().__init__(
             compute_loss_func=self.batch_loss, preprocess_logits_for_metrics=self.reduce_logits, **options
         )
@@ -106,7 +107,7 @@ class NerTrainer(Trainer):
         probabilities, ids = logits.float().softmax(dim=-1).max(dim=-1)
         return ids, probabilities, row_losses(logits, labels, self.args.label_smoothing_factor)
 
-    def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None):
+    def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None) -> torch.utils.data.Sampler:
         args = self.args
         if args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
@@ -116,7 +117,7 @@ class NerTrainer(Trainer):
             if args.train_batch_tokens
             else {"rows": args.train_batch_size}
         )
-        return LikeLengthBatches(
+        self.batches = LikeLengthBatches(
             numbers(self.train_dataset, "length"),
             seed,
             presentations(self.train_dataset, seed),
@@ -125,14 +126,20 @@ class NerTrainer(Trainer):
             process=args.process_index,
             **size,
         )
+        return self.batches
+
+    def _run_epoch(self, *, epoch: int, **options) -> None:
+        # Resumed within an epoch by several processes, accelerate would not tell the batches which one it is.
+        if self.batches is not None:
+            self.batches.set_epoch(epoch)
+        super()._run_epoch(epoch=epoch, **options)
 
     def num_examples(self, dataloader: torch.utils.data.DataLoader) -> int:
         """The windows that an epoch shows, from which Trainer computes samples per second."""
-        batches = dataloader.batch_sampler
-        batches = getattr(batches, "batch_sampler", batches)  # accelerate wraps it for several processes
-        if not isinstance(batches, LikeLengthBatches):
+        batches = getattr(dataloader.batch_sampler, "batch_sampler", dataloader.batch_sampler)
+        if batches is not self.batches or self.batches is None:
             return super().num_examples(dataloader)
-        return round(np.mean([len(rows) for rows in batches.shown]))
+        return round(np.mean([len(windows) for windows in self.batches.shown]))
 
     def _get_eval_sampler(self, eval_dataset: datasets.Dataset):
         # Trainer's own sampler would group by length too, and prediction i would not belong to row i.
@@ -166,11 +173,11 @@ class SplitScorer:
         names = np.array(label_names(sentences))
         ids, probabilities, losses = output.predictions
         gold, predicted = (decode(windows, side) for side in (output.label_ids, ids))
-        if gold != list(sentences["ner_tags"]):
+        if gold != list(column(sentences, "ner_tags")):
             raise RuntimeError("the words that came back from the model are not those of the corpus")
         gold, predicted = ([names[tags].tolist() for tags in side] for side in (gold, predicted))
         self.result = make_result(
-            list(sentences["tokens"]),
+            list(column(sentences, "tokens")),
             gold,
             predicted,
             documents=document_numbers(sentences),
@@ -183,7 +190,11 @@ class SplitScorer:
 
 def split_facts(split: Split) -> dict[str, str]:
     """The facts about one split that its report states."""
-    used, windows, cut = len(split.sentences), len(split.windows), sum(split.windows["cut_words"])
+    used, windows, cut = (
+        len(split.sentences),
+        len(split.windows),
+        int(numbers(split.windows, "cut_words").sum()),
+    )
     facts = {
         "sentences": f"{used:,} of {split.total:,}, in {windows:,} windows",
         "corpus fingerprint": split.counts["fingerprint"],
@@ -230,6 +241,8 @@ def build_trainer(
         )
     except (ValueError, RuntimeError, ImportError) as error:  # a setting or a logger that is not available
         raise UsageError(" ".join(str(error).split())) from error
+    if "train" in splits:
+        trainer._get_train_sampler()  # refuses impossible batches before anything is written
     return trainer, scorers
 
 

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import itertools
 import random
+import time
 
 import pytest
 from datasets import Dataset
@@ -19,6 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, ByT5Tokenizer, CanineTokenizer, PreTrainedTokenizerFast
 
 from jnlpba_dataset import LABELS, AlignmentError, decode, encode
+from jnlpba_dataset.alignment import windows
 
 IGNORED = -100
 TEXT = [
@@ -274,6 +276,18 @@ def test_windows_are_ranges_and_a_word_is_owned_where_its_context_is_widest(
                 if start <= first and last <= end
             }
             assert context[number] == max(context.values())
+            assert number == max(context, key=context.get), "of two equals the earlier window owns the word"
+
+
+def test_the_time_to_cut_a_text_grows_with_its_length():
+    def seconds(words: int) -> float:
+        start = time.perf_counter()
+        cut = windows([1, 2, 3, 1] * (words // 4), capacity=126, stride=31)
+        assert sum(window.last - window.first for window in cut) == words
+        return time.perf_counter() - start
+
+    short, long = (min(seconds(words) for _ in range(3)) for words in (10_000, 80_000))
+    assert long < 24 * short, "eight times the words take about eight times as long; it was 64 times"
 
 
 def test_stride_is_the_overlap_and_a_quarter_of_a_window_unless_told(tokenizer):

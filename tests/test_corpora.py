@@ -10,19 +10,21 @@ from ner_recipe.corpora import Split, document_numbers, training_texts
 
 
 @pytest.mark.parametrize(
-    ("unknown", "on_abstracts", "texts"),
+    ("unknown", "train_on", "texts"),
     [
-        (0, True, "single sentences and whole abstracts"),
-        (5, True, "single sentences and whole abstracts where documents are known"),
-        (40, True, "single sentences, because documents are unknown"),
-        (0, False, "single sentences"),
+        (0, "both", "single sentences and whole abstracts"),
+        (0, "abstracts", "whole abstracts"),
+        (0, "alternate", "single sentences and whole abstracts in turn"),
+        (5, "both", "single sentences and whole abstracts where documents are known"),
+        (40, "alternate", "single sentences, because documents are unknown"),
+        (0, "sentences", "single sentences"),
     ],
 )
-def test_reports_say_what_a_model_is_trained_on(unknown, on_abstracts, texts, cache_dir):
+def test_reports_say_what_a_model_is_trained_on(unknown, train_on, texts, cache_dir):
     sentences = load_jnlpba(name="sample", cache_dir=cache_dir)["test"]
     names = [None] * unknown + sentences["document_id"][unknown:]
     changed = sentences.remove_columns("document_id").add_column("document_id", names)
     split = Split("test", changed, len(changed), {})
-    assert training_texts(split, on_abstracts) == {"trained on": texts}
+    assert training_texts(split, train_on) == {"trained on": texts}
     assert (document_numbers(changed) is None) == (split.counts["documents"] is None) == bool(unknown)
-    assert training_texts(None, on_abstracts) == {}
+    assert training_texts(None, train_on) == {}

@@ -30,7 +30,7 @@ SPACE = {
     "label_smoothing_factor": [0.1],
     "hidden_dropout_prob": [0.2],
     "label_all_tokens": [False],
-    "train_on_abstracts": [False],
+    "train_on": ["sentences"],
 }
 RATE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
@@ -285,7 +285,7 @@ def test_two_processes_of_one_training_are_refused(config):
         ({"per_device_train_batch_size": [8, 8.5]}, {}, "found 8.5; each value must be a whole number"),
         ({"num_train_epochs": [0, 1]}, {}, "search_space.num_train_epochs: found 0; expected more than 0"),
         ({"label_all_tokens": [True, 1]}, {}, "found 1; each value must be true or false"),
-        ({"label_all_tokens": {"low": 0, "high": 1}}, {}, "expected a list of true and false"),
+        ({"label_all_tokens": {"low": 0, "high": 1}}, {}, "expected a list of values, each true or false"),
         ({"weight_decay": [0, 0]}, {}, "found a value twice"),
         ({}, {}, "--search_space: found nothing to search"),
         ({"weight_decay": {"low": 0, "high": "much"}}, {}, "found 0, 'much'; each must be a number"),

@@ -31,7 +31,7 @@ from jnlpba_dataset import (
     load_jnlpba,
     source_sha256,
     split_counts,
-    with_abstracts,
+    whole_abstracts,
 )
 from jnlpba_dataset.jnlpba import FILE_NAMES, UPSTREAM_SHA256, build, read_sentences
 
@@ -599,22 +599,22 @@ def test_offline_switches_are_obeyed_and_named(tmp_path):
         assert server.requests == []
 
 
-def test_each_abstract_stands_beside_its_sentences(cache_dir):
+def test_each_abstract_is_its_sentences_joined(cache_dir):
     sentences = load_jnlpba(name="sample", cache_dir=cache_dir)["train"]
-    rows = with_abstracts(sentences)
-    assert rows.features == sentences.features
-    assert rows.select(range(len(sentences))).to_list() == sentences.to_list()
-    abstracts = rows.select(range(len(sentences), len(rows)))
+    abstracts = whole_abstracts(sentences, cache_dir)
+    assert abstracts.features == sentences.features
     several = {name for name, count in Counter(sentences["document_id"]).items() if count > 1}
     assert set(abstracts["document_id"]) == several and len(abstracts) == len(several)
     for name in ("tokens", "ner_tags"):
         of_sentences = [row[name] for row in sentences if row["document_id"] in several]
         assert list(chain(*abstracts[name])) == list(chain(*of_sentences))
+    first = whole_abstracts(sentences.select(range(5)), cache_dir)
+    assert len(first) < len(abstracts), "another selection of the same corpus is not taken from the cache"
 
 
-def test_a_corpus_without_abstracts_is_left_as_it_is(cache_dir):
+def test_a_corpus_without_abstracts_has_none(cache_dir):
     lone = load_jnlpba(name="sample", cache_dir=cache_dir)["train"].select([0])
-    assert with_abstracts(lone).to_list() == lone.to_list()
+    assert whole_abstracts(lone, cache_dir).to_list() == []
 
 
 UNMARKED = "a\tO\n\nIL-2\tB-protein\ngene\tI-protein\n\nb\tO\n\n"
@@ -642,12 +642,9 @@ def test_a_file_without_marks_has_unknown_documents(tmp_path):
 
 def test_sentences_of_unknown_documents_are_not_joined(tmp_path):
     corpus = load_jnlpba(write_corpus(tmp_path / "in", test=UNMARKED), cache_dir=tmp_path / "cache")
-    assert with_abstracts(corpus["test"]).to_list() == corpus["test"].to_list()
+    assert whole_abstracts(corpus["test"], tmp_path / "cache").to_list() == []
     mixed = datasets.concatenate_datasets([corpus["train"], corpus["test"], corpus["validation"]])
-    rows = with_abstracts(mixed)
-    assert rows.features == mixed.features
-    assert rows.select(range(len(mixed))).to_list() == mixed.to_list()
-    abstracts = rows.select(range(len(mixed), len(rows)))
+    abstracts = whole_abstracts(mixed, tmp_path / "cache")
     assert list(abstracts["document_id"]) == ["train-0", "validation-0"]
     assert words(abstracts) == [["IL-2", "gene", "train"], ["IL-2", "gene", "devel"]]
     assert split_counts(mixed)["documents"] is None

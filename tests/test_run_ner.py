@@ -26,7 +26,6 @@ import run_ner
 from jnlpba_dataset import LABELS, load_jnlpba
 from metrics import flatten
 from ner_recipe.arguments import RecipeArguments
-from ner_recipe.batching import LikeLengthSampler
 from ner_recipe.checks import parse_arguments
 from ner_recipe.launch import cpu_has_bf16
 from ner_recipe.models import fit_together, load_model, load_tokenizer
@@ -257,7 +256,7 @@ def test_accumulated_batches_follow_the_large_batch(sample_flags, tmp_path, stra
             *(*sample_flags, "--output_dir", str(folder), "--num_train_epochs", "2", "--logging_steps", "1"),
             *("--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0", "--bf16", "false"),
             *("--per_device_train_batch_size", size, "--gradient_accumulation_steps", accumulate),
-            *("--train_sampling_strategy", strategy, "--train_on_abstracts", "false"),
+            *("--train_sampling_strategy", strategy, "--train_on", "sentences"),
         ]
         assert run_ner.main(flags) == 0
         history = read_json(folder, "trainer_state.json")["log_history"]
@@ -510,25 +509,6 @@ def test_loss_is_one_mean_over_all_labelled_subtokens():
     torch.testing.assert_close(parts, whole)
     smoothed = token_loss(Output(logits), labels, label_smoothing=0.1)
     torch.testing.assert_close(row_losses(logits, labels, label_smoothing=0.1).sum() / count, smoothed)
-
-
-def test_sampler_gives_each_row_once_in_batches_of_like_length():
-    lengths = torch.randint(4, 120, (1003,), generator=torch.Generator().manual_seed(3)).tolist()
-    sampler = LikeLengthSampler(lengths, batch_size=16, seed=7)
-    torch.manual_seed(1)
-    first = list(sampler)
-    torch.manual_seed(2)  # the global random state, which dropout moves on, plays no part
-    assert first == list(sampler)
-    sampler.set_epoch(1)
-    second = list(sampler)
-    assert sorted(first) == sorted(second) == list(range(1003)) and first != second
-    assert max(lengths) in [lengths[row] for row in first[:16]], "the longest row comes first"
-    for order in (first, second):
-        batches = [[lengths[row] for row in order[i : i + 16]] for i in range(0, len(order), 16)]
-        computed = sum(max(batch) * len(batch) for batch in batches)
-        assert sum(lengths) / computed > 0.9
-        longest = [max(batch) for batch in batches]
-        assert sorted(longest, reverse=True) != longest, "whole batches are shuffled"
 
 
 def other_labels(folder: Path, tiny_bert: Path) -> Path:

@@ -16,10 +16,16 @@ from ner_recipe.reports.text import write_split
 class ReportCallback(TrainerCallback):
     """Writes the validation files each time the selecting score improves, and refreshes the page each time.
 
-    `latest` returns the result of the evaluation that just ended; without an `overview` there is no page.
+    `latest` returns the result of the evaluation that just ended, `overview` the corpus as the page shows it.
+    Without an `overview` there is no page.
     """
 
-    def __init__(self, output_dir: str, latest: Callable[[], SplitResult], overview: Overview | None = None):
+    def __init__(
+        self,
+        output_dir: str,
+        latest: Callable[[], SplitResult],
+        overview: Callable[[], Overview] | None = None,
+    ):
         self.output_dir, self.latest, self.overview = output_dir, latest, overview
         self.best: SplitResult | None = None  # of this process: a resumed run may meet only worse ones
         self.best_step = 0
@@ -48,6 +54,6 @@ class ReportCallback(TrainerCallback):
         if self.overview:
             progress = f"training: epoch {state.epoch:.2g} of {state.num_train_epochs:g}"
             content = PageContent(
-                {"validation": self.best}, self.overview, state.log_history, self.best_step, status=progress
+                {"validation": self.best}, self.overview(), state.log_history, self.best_step, status=progress
             )
             write_page(self.output_dir, content)

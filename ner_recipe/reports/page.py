@@ -16,8 +16,9 @@ from typing import Any
 
 import jinja2
 
+from jnlpba_dataset import column, columns
 from metrics import AVERAGES, Entity, entities
-from ner_recipe.corpora import Split, tag_names
+from ner_recipe.corpora import Split, label_names
 from ner_recipe.reports.error_analysis import (
     COLUMNS,
     KINDS,
@@ -69,14 +70,16 @@ def corpus_overview(splits: Mapping[str, Split]) -> Overview:
     """Count the labels of each split, and collect the entities of the training split."""
     parts, seen = {}, None
     for role, split in splits.items():
-        tags = tag_names(split.sentences)
-        labels = Counter(tag for row in tags for tag in row)
-        parts[role] = {"name": split.name, "labels": dict(labels), **split.counts}
+        names = label_names(split.sentences)
+        labels = Counter(tag for tags in column(split.sentences, "ner_tags") for tag in tags)
+        labels = {names[tag]: count for tag, count in labels.items()}
+        parts[role] = {"name": split.name, "labels": labels, **split.counts}
         if role == "train":
             seen = {
                 surface(words, entity)
-                for words, row in zip(split.sentences["tokens"], tags, strict=True)
-                for entity in entities(row)
+                for words, tags in columns(split.sentences, "tokens", "ner_tags")
+                if any(tags)
+                for entity in entities([names[tag] for tag in tags])
             }
     return Overview(parts, seen)
 

