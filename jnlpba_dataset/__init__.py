@@ -5,7 +5,7 @@
 This package imports nothing else of this repository.
 """
 
-from jnlpba_dataset.alignment import AlignmentError, decode, encode
+from jnlpba_dataset.alignment import OWNED, AlignmentError, decode, encode
 from jnlpba_dataset.jnlpba import (
     CITATION,
     LABELS,
@@ -23,6 +23,7 @@ from jnlpba_dataset.jnlpba import (
 __all__ = [
     "CITATION",
     "LABELS",
+    "OWNED",
     "AlignmentError",
     "CorpusError",
     "column",

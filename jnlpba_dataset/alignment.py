@@ -13,11 +13,13 @@ This module imports only the label names of `jnlpba`.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from jnlpba_dataset.jnlpba import LABELS
 
 IGNORED = -100  # the loss and the scores skip this label
+OWNED = ("sentence", "first_word", "word_positions", "sentence_words")  # the words of a window
 
 
 class AlignmentError(ValueError):
@@ -103,28 +105,23 @@ def encode(
     return rows
 
 
-def decode(
-    windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[int]], kind: type = int
-) -> list[list[int]]:
-    """Return one list per sentence with one label id per word, in the order of the split.
+def decode(windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return one list per sentence with one label id (or probability) per word, in the order of the split.
 
     Args:
-        windows: the columns sentence, sentence_words, first_word and word_positions from `encode`, with the
-            rows in any order.
+        windows: the columns OWNED from `encode`, with the rows in any order.
         label_ids: gold or predicted ids, shape (windows, subtokens), right-padded; row i belongs to window i.
-        kind: the type of the values: int, or float for probabilities.
 
     Raises:
         ValueError: no window or more than one owns a word, or the numbers of rows differ.
     """
-    names = ("sentence", "first_word", "word_positions", "sentence_words")
     pieces = [
-        (sentence, first, [kind(ids[position]) for position in positions], size)
+        (sentence, first, np.asarray(ids)[positions].tolist(), size)
         for sentence, first, positions, size, ids in zip(
-            *map(windows.__getitem__, names), label_ids, strict=True
+            *map(windows.__getitem__, OWNED), label_ids, strict=True
         )
     ]
-    tags: list[list[int]] = []
+    tags: list[list[float]] = []
     missing = 0  # how many words of the last sentence have no tag yet
     for sentence, first, piece, size in sorted(pieces, key=lambda piece: piece[:2]):
         if sentence == len(tags) and not missing:

@@ -115,8 +115,8 @@ class LikeLengthBatches(BatchRebalanceSampler):
 
     Every process plans the same batches and takes its share. A batch holds up to `rows` windows, or as many
     as fit into `tokens` subtokens, padding included. Windows of one length are drawn in random order. The
-    batches of one optimizer step are neighbours in length. The steps are shuffled, except the first, which
-    holds the longest window and so shows at once whether the memory suffices.
+    batches of one optimizer step are neighbours in length. The steps are shuffled, but the longest windows
+    come first, which shows at once whether the memory suffices, and the shortest last.
 
     Trainer and accelerate leave batches as they are only for a BatchRebalanceSampler, whose own planning (by
     rows, from the global random state) is not used. Every epoch has the same number of batches, because
@@ -174,9 +174,10 @@ class LikeLengthBatches(BatchRebalanceSampler):
         ends = np.cumsum(split_largest(self.batch_sizes(windows), self.batches))
         batches = np.split(windows, ends[:-1])
         together = self.accumulate * self.processes
-        full = len(batches) // together
-        last = range(max(full, 1), -(-len(batches) // together))  # a step of fewer batches, if any
-        for step in [0, *(generator.permutation(max(full - 1, 0)) + 1), *last]:
+        steps = -(-len(batches) // together)
+        # The last step may have fewer batches, and Trainer expects such a step at the end of an epoch.
+        between = generator.permutation(max(steps - 2, 0)) + 1
+        for step in [0, *between, *range(max(steps - 1, 1), steps)]:
             for batch in batches[step * together : (step + 1) * together][self.process :: self.processes]:
                 yield batch.tolist()
 

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from jnlpba_dataset import column, decode
+from jnlpba_dataset import OWNED, column, decode
 from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
@@ -166,13 +166,14 @@ class SplitScorer:
     def __init__(self, split: Split, facts: Mapping[str, str]):
         self.split = split
         self.facts = {**facts, **split_facts(split)}
+        self.owned = {name: list(column(split.windows, name)) for name in OWNED}
         self.result: SplitResult | None = None
 
     def __call__(self, output: EvalPrediction) -> dict[str, float]:
-        sentences, windows = self.split.sentences, self.split.windows
+        sentences = self.split.sentences
         names = np.array(label_names(sentences))
         ids, probabilities, losses = output.predictions
-        gold, predicted = (decode(windows, side) for side in (output.label_ids, ids))
+        gold, predicted = (decode(self.owned, side) for side in (output.label_ids, ids))
         if gold != list(column(sentences, "ner_tags")):
             raise RuntimeError("the words that came back from the model are not those of the corpus")
         gold, predicted = ([names[tags].tolist() for tags in side] for side in (gold, predicted))
@@ -181,7 +182,7 @@ class SplitScorer:
             gold,
             predicted,
             documents=document_numbers(sentences),
-            confidence=decode(windows, probabilities, kind=float),
+            confidence=decode(self.owned, probabilities),
             facts=self.facts,
         )
         loss = float(losses.sum(dtype=np.float64) / np.not_equal(output.label_ids, -100).sum())
@@ -190,11 +191,8 @@ class SplitScorer:
 
 def split_facts(split: Split) -> dict[str, str]:
     """The facts about one split that its report states."""
-    used, windows, cut = (
-        len(split.sentences),
-        len(split.windows),
-        int(numbers(split.windows, "cut_words").sum()),
-    )
+    used, windows = len(split.sentences), len(split.windows)
+    cut = int(numbers(split.windows, "cut_words").sum())
     facts = {
         "sentences": f"{used:,} of {split.total:,}, in {windows:,} windows",
         "corpus fingerprint": split.counts["fingerprint"],

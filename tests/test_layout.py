@@ -10,6 +10,7 @@ import json
 import re
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 from conftest import REPO
 
 import hyperparameter_search
@@ -96,6 +97,16 @@ def test_each_configuration_parses_and_its_head_gives_its_command(path, tmp_path
     head = path.read_text().split("\nmodel_name_or_path")[0]
     program = "hyperparameter_search.py" if is_search else "run_ner.py"
     assert f"accelerate launch {program} configs/{path.name}" in head
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPO / "configs/accelerate").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_each_launcher_configuration_is_one_that_accelerate_reads(path):
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16" and config.num_processes % config.num_machines == 0
+    head = path.read_text().split("\ncompute_environment")[0]
+    assert f"--config_file configs/accelerate/{path.name}" in head and "Not run on" in head
 
 
 def test_tables_are_made_from_the_recorded_runs():

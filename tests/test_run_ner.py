@@ -247,6 +247,19 @@ def test_every_parameter_moves(trained, tiny_bert):
     assert not [name for name in shared if torch.equal(before[name], after[name])]
 
 
+def by_tokens(sample_flags: list[str], tokens: int) -> list[str]:
+    """The flags with batches of subtokens in place of rows, and without anything random in a step."""
+    place = sample_flags.index("--per_device_train_batch_size")
+    flags = [*sample_flags[:place], *sample_flags[place + 2 :], "--train_batch_tokens", str(tokens)]
+    exact = ["--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0", "--bf16", "false"]
+    return [*flags, *exact, "--logging_steps", "1"]
+
+
+def loss_curve(folder: Path) -> np.ndarray:
+    history = read_json(folder, "trainer_state.json")["log_history"]
+    return np.array([(entry["loss"], entry["grad_norm"]) for entry in history if "loss" in entry])
+
+
 @pytest.mark.parametrize("strategy", ["group_by_length", "random"])
 def test_accumulated_batches_follow_the_large_batch(sample_flags, tmp_path, strategy):
     curves = []
@@ -259,10 +272,17 @@ def test_accumulated_batches_follow_the_large_batch(sample_flags, tmp_path, stra
             *("--train_sampling_strategy", strategy, "--train_on", "sentences"),
         ]
         assert run_ner.main(flags) == 0
-        history = read_json(folder, "trainer_state.json")["log_history"]
-        curves.append([(entry["loss"], entry["grad_norm"]) for entry in history if "loss" in entry])
+        curves.append(loss_curve(folder))
     assert len(curves[0]) == len(curves[1]) > 10
-    assert np.array(curves[0]) == pytest.approx(np.array(curves[1]), rel=2e-3)
+    assert curves[0] == pytest.approx(curves[1], rel=2e-3)
+
+
+def test_a_batch_too_small_for_a_window_is_refused_before_anything_is_written(sample_flags, tmp_path, capsys):
+    earlier = tmp_path / "eval_results.json"
+    earlier.write_text("{}")
+    assert run_ner.main([*by_tokens(sample_flags, 20), "--output_dir", str(tmp_path)]) == 2
+    assert "--train_batch_tokens: 20 is less than the longest window" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [earlier.name]
 
 
 def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path, capsys):
@@ -350,33 +370,61 @@ json.dump(seen, open(f"{sys.argv[1]}/{os.environ['RANK']}.json", "w"))
 """
 
 
-def test_two_processes_train_on_each_row_in_each_epoch(sample_flags, tmp_path):
-    """With transformers' own sampler they share only three rows in four from the second epoch on."""
+def test_two_processes_train_as_one_and_resume_within_an_epoch(sample_flags, tmp_path):
+    """Each row once an epoch, the steps of one process that accumulates, and the same weights after a kill.
+
+    With transformers' own sampler the processes share only three rows in four from the second epoch on, and
+    accelerate does not tell them the epoch when they resume within one.
+    """
     script = tmp_path / "rows_seen.py"
     script.write_text(ROWS_SEEN)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        str(script),
-        str(tmp_path),
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    saving = [
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "15",
+        "--eval_strategy",
+        "steps",
+        "--eval_steps",
+        "15",
     ]
-    words = [
-        *command,
-        *sample_flags,
-        "--per_device_train_batch_size",
-        "10",
-        "--output_dir",
-        str(tmp_path / "out"),
-    ]
+    flags = [*by_tokens(sample_flags, 330), *saving, "--do_predict", "false"]
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    result = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+
+    def start(folder: str, *more: str) -> subprocess.Popen:
+        words = [*launch, str(script), str(tmp_path), *flags, "--output_dir", str(tmp_path / folder), *more]
+        return subprocess.Popen(
+            words, cwd=REPO, env=environment, stderr=subprocess.PIPE, start_new_session=True
+        )
+
+    with start("whole") as process:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
     seen = [read_json(tmp_path, f"{rank}.json") for rank in (0, 1)]
-    distinct = {epoch: len({*seen[0][epoch], *seen[1][epoch]}) for epoch in ("0", "1", "2")}
-    assert set(distinct.values()) == {max(distinct.values())} and distinct["0"] >= 200, distinct
+    words = [sum(len(row.split(",")) for rank in seen for row in rank[epoch]) for epoch in ("0", "1", "2")]
+    distinct = [len({*seen[0][epoch], *seen[1][epoch]}) for epoch in ("0", "1", "2")]
+    shared = [len({*seen[0][epoch]} & {*seen[1][epoch]}) for epoch in ("0", "1", "2")]
+    assert min(distinct) > 100 and words[0] == words[2] and max(shared) <= 2, (distinct, words, shared)
+
+    alone = [*flags, "--gradient_accumulation_steps", "2", "--output_dir", str(tmp_path / "alone")]
+    assert run_ner.main(alone) == 0
+    assert loss_curve(tmp_path / "alone") == pytest.approx(loss_curve(tmp_path / "whole"), rel=2e-3)
+
+    steps_an_epoch = len(loss_curve(tmp_path / "alone")) // 3
+    assert steps_an_epoch < 15 < 2 * steps_an_epoch, "the checkpoint lies within the second epoch"
+    with start("killed") as process:
+        deadline = time.monotonic() + 120
+        while (
+            not (tmp_path / "killed/checkpoint-15/trainer_state.json").exists()
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    with start("killed", "--resume_from_checkpoint") as process:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    assert weights_digest(tmp_path / "killed") == weights_digest(tmp_path / "whole")
 
 
 def test_accelerate_launch_on_a_cpu_says_that_it_is_one_process(sample_flags, tmp_path, cache_dir):
@@ -548,6 +596,23 @@ BAD_INPUT = {
     "both precisions": (lambda f: ["--bf16", "--fp16"], ["fp16"]),
     "no such score": (lambda f: ["--do_train", "--metric_for_best_model", "mcc"], ["'mcc'", "macro_f1"]),
     "dropped rows": (lambda f: ["--dataloader_drop_last"], ["--dataloader_drop_last"]),
+    "batches of rows and of subtokens": (
+        lambda f: ["--train_batch_tokens", "1400", "--per_device_train_batch_size", "8"],
+        ["--per_device_train_batch_size: 8", "--train_batch_tokens 1400", "--train_batch_tokens 0"],
+    ),
+    "subtokens in random order": (
+        lambda f: ["--train_batch_tokens", "1400", "--train_sampling_strategy", "random"],
+        ["--train_sampling_strategy", "'random'", "group_by_length"],
+    ),
+    "forms in turn in random order": (
+        lambda f: ["--train_sampling_strategy", "random"],
+        ["--train_sampling_strategy", "--train_on alternate"],
+    ),
+    "negative batch": (
+        lambda f: ["--train_batch_tokens", "-5"],
+        ["--train_batch_tokens", "-5", "at least 0"],
+    ),
+    "no such form of text": (lambda f: ["--train_on", "pages"], ["--train_on", "pages", "alternate"]),
     "bad seed": (lambda f: ["--seed", "-1"], ["--seed", "4294967296"]),
     "not finite": (lambda f: ["--warmup_steps", "0.1", "--max_grad_norm", "nan"], ["--max_grad_norm"]),
     "no epochs": (lambda f: ["--num_train_epochs", "0"], ["--num_train_epochs"]),
