@@ -119,7 +119,7 @@ def rates(
 ) -> dict:
     """The numbers of one run, from its clock."""
     training = sum(end - start for start, end in found["epochs"])
-    evaluation = sum(one["seconds"] for one in found["evaluations"])
+    evaluation = statistics.median(one["seconds"] for one in found["evaluations"])
     return {
         "sentences/s": sentences * epochs / training,
         "subtokens/s": found["real"] / training,

@@ -25,6 +25,7 @@ from transformers import (
 
 from ner_recipe.arguments import DataArguments, ModelArguments
 from ner_recipe.attention import FP32_ATTENTION
+from ner_recipe.dropout import use_cheap_dropout
 from ner_recipe.launch import UsageError
 
 PACKAGE_SCHEME = "package:"
@@ -157,6 +158,8 @@ def load_model(
         check_weights(model, loading, fine_tune)
         if fp32_attention and attention_name(model) == "sdpa" and not model_args.attn_implementation:
             model.set_attn_implementation(FP32_ATTENTION)
+        if fine_tune:
+            use_cheap_dropout(model)
         return model
 
 
