@@ -125,17 +125,21 @@ def plot(path: str, by: Sequence[tuple[str, list[dict]]]) -> None:
         memory = panel.twinx()
         memory.plot(labels, [row["peak MB"] for row in rows], "k.-", label="peak memory")
         memory.set(ylim=(0, None), ylabel="MB")
-    panels[0].legend(loc="upper left")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plot", help="where to draw the picture")
     parser.add_argument(
         "--sentences", type=int, default=5000, help="the smallest corpus; the largest is 8 times as big"
     )
-    flags = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    flags = parse()
     base = flags.sentences
     print(f"commit {current_commit()}\n\n| {' | '.join(COLUMNS)} |\n|{'---:|' * len(COLUMNS)}")
     with tempfile.TemporaryDirectory() as folder:

@@ -103,7 +103,8 @@ def setting_problems(
             f"found {args.n_gpu} GPUs and one process; start one process per GPU with 'accelerate launch "
             f"--num_processes {args.n_gpu} ...', or use a single GPU by setting CUDA_VISIBLE_DEVICES=0"
         )
-    if data_args.train_on == "alternate" and args.train_sampling_strategy in SAMPLING[1:]:
+    in_turn = args.do_train and data_args.train_on == "alternate"
+    if in_turn and args.train_sampling_strategy in SAMPLING[1:]:
         problems.append(
             f"--train_sampling_strategy: found '{args.train_sampling_strategy}', which shows every row in "
             "each epoch; --train_on alternate needs group_by_length"

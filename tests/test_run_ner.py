@@ -605,7 +605,7 @@ BAD_INPUT = {
         ["--train_sampling_strategy", "'random'", "group_by_length"],
     ),
     "forms in turn in random order": (
-        lambda f: ["--train_sampling_strategy", "random"],
+        lambda f: ["--do_train", "--train_sampling_strategy", "random"],
         ["--train_sampling_strategy", "--train_on alternate"],
     ),
     "negative batch": (
