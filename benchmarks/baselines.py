@@ -83,7 +83,9 @@ def main() -> None:
     parts = {"train": flags.max_train_samples, "validation": flags.max_eval_samples}
     splits = {
         name: tokenized(
-            corpus[name].select(range(limit or len(corpus[name]))), tokenizer, flags.recipe == "2020"
+            corpus[name].select(range(min(limit or len(corpus[name]), len(corpus[name])))),
+            tokenizer,
+            flags.recipe == "2020",
         )
         for name, limit in parts.items()
     }

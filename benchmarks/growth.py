@@ -133,7 +133,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plot", help="where to draw the picture")
     parser.add_argument(
-        "--sentences", type=int, default=5000, help="the smallest corpus; the largest is 8 times as big"
+        "--sentences", type=int, default=2000, help="the smallest corpus; the largest is 8 times as big"
     )
     return parser.parse_args()
 

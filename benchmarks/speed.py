@@ -27,6 +27,7 @@ import scipy.stats
 import torch
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertForMaskedLM
 
+from jnlpba_dataset.jnlpba import read_sentences
 from ner_recipe.launch import cpu_has_bf16
 from ner_recipe.models import resolve_model
 from ner_recipe.reports.record import current_commit
@@ -73,7 +74,7 @@ def command(system: str, flags: argparse.Namespace, model: str, place: Path, see
     words = [f"--{name}={value}" for name, value in shared.items()]
     if system != "ours":
         return [str(ROOT / "benchmarks" / "baselines.py"), system, f"--model={model}", *words]
-    alone = ["--do_predict=false", "--do_eval=false", "--do_serve_check=false", "--disable_tqdm=true"]
+    alone = ["--do_predict=false", "--do_serve_check=false", "--disable_tqdm=true"]
     return [
         str(ROOT / "run_ner.py"),
         str(ROOT / flags.config),
@@ -151,16 +152,20 @@ def compared(rounds: Sequence[Mapping], system: str, other: str, name: str) -> s
     return f"{statistics.median(ratios):.2f} (p = {p:.2g}, {min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def measure(flags: argparse.Namespace, place: Path) -> dict:
+def warm_up(flags: argparse.Namespace, model: str, place: Path) -> None:
+    """Run each system for a moment, so that every measured run finds its corpus prepared."""
+    short = argparse.Namespace(**{**vars(flags), "num_train_epochs": 0.01, "until_f1": None})
+    for system in flags.systems:
+        timed(command(system, short, model, new_folder(place), 1), new_folder(place))
+
+
+def measure(flags: argparse.Namespace, model: str, place: Path) -> dict:
     """All rounds; the order of the systems turns in every second one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = random_bert(place) if flags.model == "scibert-shape" else flags.model
     config = AutoConfig.from_pretrained(resolve_model(model))
     fast = torch.bfloat16 if device == "cuda" or cpu_has_bf16() else torch.float32
-    sentences = flags.max_train_samples or count_sentences(Path(flags.data_dir) / "train.tsv")
-    for system in flags.systems:  # so that every measured run finds its corpus prepared
-        warm = argparse.Namespace(**{**vars(flags), "num_train_epochs": 0.01})
-        timed(command(system, warm, model, new_folder(place), 1), new_folder(place))
+    there = sum(1 for _ in read_sentences(Path(flags.data_dir) / "train.tsv"))
+    sentences = min(flags.max_train_samples or there, there)
     rounds, peaks = [], []
     for number in range(flags.rounds):
         peaks.append(matrix_peak(fast, device))
@@ -187,12 +192,6 @@ def new_folder(place: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=place))
 
 
-def count_sentences(path: Path) -> int:
-    """The sentences of a file; documents' marks are none."""
-    text = path.read_text().split("\n\n")
-    return sum(bool(part.strip()) and not part.strip().startswith("-DOCSTART-") for part in text)
-
-
 def show_rates(found: Mapping, systems: Sequence[str]) -> None:
     """One table of medians, and the ratios of (c) to the others."""
     rounds = found["rounds"]
@@ -211,13 +210,13 @@ def show_rates(found: Mapping, systems: Sequence[str]) -> None:
         print(f"(c) against {SYSTEMS[other]}: x {faster} in training, x {sooner} in evaluation")
 
 
-def seconds_to_quality(flags: argparse.Namespace, place: Path) -> dict:
+def seconds_to_quality(flags: argparse.Namespace, model: str, place: Path) -> dict:
     """For each seed and system, the validation F1 of each epoch and the seconds until it was known."""
     runs = []
     for number, seed in enumerate(flags.seeds):
         for system in flags.systems[:: -1 if number % 2 else 1]:
             folder = new_folder(place)
-            found = timed(command(system, flags, flags.model, folder, seed), folder)
+            found = timed(command(system, flags, model, folder, seed), folder)
             curve = [(round(one["at"], 1), round(one["f1"], 4)) for one in found["evaluations"]]
             reached = next((at for at, f1 in curve if f1 >= flags.until_f1), None)
             runs.append({"system": system, "seed": seed, "curve": curve, "seconds": reached})
@@ -230,11 +229,14 @@ def seconds_to_quality(flags: argparse.Namespace, place: Path) -> dict:
 def main() -> None:
     flags = parse()
     with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        model = random_bert(place) if flags.model == "scibert-shape" else flags.model
+        warm_up(flags, model, place)
         if flags.until_f1 is None:
-            found = measure(flags, Path(folder))
+            found = measure(flags, model, place)
             show_rates(found, flags.systems)
         else:
-            found = seconds_to_quality(flags, Path(folder))
+            found = seconds_to_quality(flags, model, place)
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()

@@ -63,7 +63,7 @@ class JnlpbaConfig(datasets.BuilderConfig):
 class Jnlpba(datasets.GeneratorBasedBuilder):
     """Sentences of JNLPBA with the features id, document_id, sentence_id, tokens and ner_tags.
 
-    Change VERSION whenever the parser changes; it is part of the cache key.
+    Change VERSION whenever the parser or `joined_sentences` changes; it is part of the cache key.
     """
 
     VERSION = datasets.Version("1.1.0")

@@ -84,9 +84,10 @@ def with_documents(
 ) -> datasets.Dataset:
     """Add two columns: the document of each window (or ALWAYS), and whether it shows a whole abstract."""
     documents = repeated_documents(sentences)
-    _, first = np.unique(documents[documents != ALWAYS], return_index=True)
-    whole = documents[documents != ALWAYS][first]  # the abstracts, in the order of the corpus
-    of_text = np.concatenate([documents, whole])[: len(texts)]
+    whole = np.unique(documents[documents != ALWAYS])  # the abstracts, in the order of the corpus
+    of_text = np.concatenate([documents, whole])
+    if len(of_text) != len(texts):
+        raise RuntimeError("the abstracts to train on are not those of the corpus")
     rows = numbers(windows, "sentence")
     windows = windows.add_column("document", of_text[rows])
     return windows.add_column("whole", rows >= len(sentences))
@@ -106,7 +107,9 @@ def presentations(windows: datasets.Dataset, seed: int) -> list[np.ndarray]:
     if "document" not in windows.column_names:
         return [np.arange(len(windows))]
     document, whole = numbers(windows, "document"), numbers(windows, "whole")
-    turn = np.random.default_rng(seed).permutation(document.max(initial=0) + 1) % 2
+    known = np.unique(document[document != ALWAYS])
+    turn = np.zeros(document.max(initial=0) + 1, dtype=np.int8)  # by document
+    turn[known] = np.random.default_rng(seed).permutation(len(known)) % 2
     return [np.flatnonzero((document == ALWAYS) | ((turn[document] == epoch) == whole)) for epoch in range(2)]
 
 
@@ -120,7 +123,8 @@ class LikeLengthBatches(BatchRebalanceSampler):
 
     Trainer and accelerate leave batches as they are only for a BatchRebalanceSampler, whose own planning (by
     rows, from the global random state) is not used. Every epoch has the same number of batches, because
-    Trainer counts steps by it.
+    Trainer counts steps by it. Where nearly every batch is a single window, an epoch of fewer windows than
+    batches repeats some.
 
     Args:
         lengths: subtokens of each window. (windows,)
@@ -131,7 +135,7 @@ class LikeLengthBatches(BatchRebalanceSampler):
         processes, process: how many processes train, and the number of this one.
 
     Raises:
-        UsageError: a window exceeds `tokens`, or there are fewer windows than batches.
+        UsageError: a window exceeds `tokens`, or there are fewer windows than processes.
     """
 
     def __init__(
@@ -157,10 +161,10 @@ class LikeLengthBatches(BatchRebalanceSampler):
         needed = max(len(self.batch_sizes(windows)) for windows in self.shown)
         self.batches = -(-needed // processes) * processes  # of all processes, in an epoch
         fewest = min(map(len, self.shown))
-        if fewest < self.batches:
+        if fewest < processes:
             raise UsageError(
-                f"found {fewest} windows to train on in an epoch; expected at least {self.batches}, one for "
-                "each batch of each process; use fewer processes, or --train_on sentences"
+                f"found {fewest} windows to train on in an epoch; expected at least one for each of the "
+                f"{processes} processes; use fewer processes"
             )
 
     def __len__(self) -> int:
@@ -170,6 +174,7 @@ class LikeLengthBatches(BatchRebalanceSampler):
         """The batches of this process, as row numbers."""
         generator = np.random.default_rng((self.seed, self.epoch))
         windows = generator.permutation(self.shown[self.epoch % len(self.shown)])
+        windows = np.resize(windows, max(len(windows), self.batches))
         windows = windows[np.argsort(-self.lengths[windows], kind="stable")]
         ends = np.cumsum(split_largest(self.batch_sizes(windows), self.batches))
         batches = np.split(windows, ends[:-1])

@@ -33,6 +33,7 @@ RANGES = {
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
     **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
     "train_batch_tokens": (0, math.inf),
+    "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "show_mistakes"), (0, math.inf)),
     "label_smoothing_factor": (0, 1),
@@ -142,6 +143,9 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     if args.num_train_epochs <= 0 and args.max_steps <= 0:
         problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
     problems += batch_problems(args)
+    for name in ("split_batches", "dispatch_batches"):
+        if getattr(args.accelerator_config, name) and args.train_sampling_strategy == SAMPLING[0]:
+            problems.append(f"--accelerator_config: {name} would divide batches that are planned as a whole")
     for name, needed in FIXED.items():
         found = getattr(args, name)
         if found != needed:

@@ -16,7 +16,8 @@ class CheapDropout(torch.nn.Dropout):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         dropped = round(self.p * DRAWS)
-        if not self.training or not dropped or values.device.type != "cpu":
+        cheap = self.training and 0 < dropped < DRAWS and values.device.type == "cpu"
+        if not cheap or torch.compiler.is_compiling():  # which knows nn.Dropout better
             return super().forward(values)
         draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         draws = draws.view(torch.int16)[: values.numel()].view(values.shape)
@@ -28,5 +29,5 @@ def use_cheap_dropout(model: torch.nn.Module) -> None:
     """Exchange each nn.Dropout of the model, which keeps its weights and its name."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is torch.nn.Dropout and not child.inplace and child.p < 1:
-                setattr(parent, name, CheapDropout(child.p))
+            if type(child) is torch.nn.Dropout and not child.inplace:
+                setattr(parent, name, CheapDropout(child.p).train(child.training))

@@ -115,7 +115,7 @@ class NerTrainer(Trainer):
         size = (
             {"tokens": args.train_batch_tokens}
             if args.train_batch_tokens
-            else {"rows": args.train_batch_size}
+            else {"rows": self._train_batch_size}
         )
         self.batches = LikeLengthBatches(
             numbers(self.train_dataset, "length"),

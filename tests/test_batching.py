@@ -48,13 +48,15 @@ def test_each_window_is_in_one_batch_of_one_process(lengths, tokens, rows, accum
     try:
         planned = [share(lengths, process, processes, **options) for process in range(processes)]
     except UsageError as error:
-        assert min(map(len, shown)) < 8 * processes and "--train_on sentences" in str(error)  # noqa: PT017
+        assert min(map(len, shown)) < processes and "fewer processes" in str(error)  # noqa: PT017
         return
     assert len({len(batches) for batches in planned}) == 1
     for epoch in range(3):
         by_process = [epoch_of(batches, epoch) for batches in planned]
         batches = [batch for batches in by_process for batch in batches]
-        assert sorted(row for batch in batches for row in batch) == sorted(shown[epoch % parts])
+        rows_seen, expected = Counter(row for batch in batches for row in batch), shown[epoch % parts]
+        repeats = max(len(batches) - len(expected), 0)  # an epoch of fewer windows than batches
+        assert set(rows_seen) == set(expected) and rows_seen.total() == len(expected) + repeats
         for batch in batches:
             assert 0 < len(batch) * lengths[batch].max() <= tokens if tokens else 0 < len(batch) <= rows
         first_step = {row for batches in by_process for batch in batches[:accumulate] for row in batch}
@@ -104,7 +106,7 @@ def test_rows_accumulate_to_the_rows_of_a_large_batch():
     ("options", "expected"),
     [
         ({"tokens": 60}, ["--train_batch_tokens: 60", "longest window, 61 subtokens", "--max_seq_length"]),
-        ({"rows": 2, "processes": 4}, ["found 3 windows", "at least 4", "fewer processes"]),
+        ({"rows": 2, "processes": 4}, ["found 3 windows", "4 processes", "fewer"]),
     ],
 )
 def test_impossible_batches_are_refused(options, expected):

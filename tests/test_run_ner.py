@@ -608,6 +608,11 @@ BAD_INPUT = {
         lambda f: ["--do_train", "--train_sampling_strategy", "random"],
         ["--train_sampling_strategy", "--train_on alternate"],
     ),
+    "batches divided by accelerate": (
+        lambda f: ["--accelerator_config", '{"split_batches": true}'],
+        ["--accelerator_config", "split_batches"],
+    ),
+    "bad order": (lambda f: ["--data_seed", "-1"], ["--data_seed", "at least 0"]),
     "negative batch": (
         lambda f: ["--train_batch_tokens", "-5"],
         ["--train_batch_tokens", "-5", "at least 0"],

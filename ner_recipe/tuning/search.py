@@ -108,9 +108,9 @@ def check_search(
         )
     if args.max_steps > 0 and "num_train_epochs" in space:
         space_problems.append("search_space.num_train_epochs: --max_steps overrides it; remove one of them")
-    if args.train_batch_tokens and "per_device_train_batch_size" in space:
+    if "per_device_train_batch_size" in space and (args.train_batch_tokens or "train_batch_tokens" in space):
         space_problems.append(
-            "search_space.per_device_train_batch_size: --train_batch_tokens overrides it; remove one of them"
+            "search_space.per_device_train_batch_size: train_batch_tokens overrides it; remove one of them"
         )
     refuse(problems + space_problems)
     refuse([problem for name in space for problem in end_problems(name, space[name], run)])

@@ -122,12 +122,15 @@ def bound_problems(place: str, bounds: Mapping, kind: str) -> list[str]:
 
 def end_problems(name: str, choices: Choices, run: Sequence) -> list[str]:
     """What run_ner.py's checks say of each value, or of both ends, of one setting."""
-    problems = []
+    problems, before = [], setting_problems(*run)
     for value in choices if isinstance(choices, list) else (choices["low"], choices["high"]):
         groups = [copy.copy(group) for group in run]
         setattr(holder(name, groups), name, value)
-        found = [problem for problem in setting_problems(*groups) if problem.startswith(f"--{name}:")]
-        problems += [f"search_space.{problem.removeprefix('--')}" for problem in found]
+        for problem in setting_problems(*groups):
+            if problem.startswith(f"--{name}:"):
+                problems.append(f"search_space.{problem.removeprefix('--')}")
+            elif problem not in before:  # two settings that do not go together
+                problems.append(f"search_space.{name}: with {value}, {problem}")
     return problems
 
 
