@@ -24,12 +24,12 @@ from transformers import (
 )
 
 from jnlpba_dataset import LABELS, load_jnlpba
+from jnlpba_dataset.alignment import IGNORED
 from metrics import score
 from ner_recipe.models import resolve_model
 
 SETTINGS = {"stock": {}, "2020": {"gradient_accumulation_steps": 4, "weight_decay": 0.0}}
 PADDED = 128  # subtokens of every sentence in the 2020 recipe
-IGNORED = -100
 
 
 def tokenized(sentences: datasets.Dataset, tokenizer, padded: bool) -> datasets.Dataset:

