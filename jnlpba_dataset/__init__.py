@@ -5,7 +5,7 @@
 This package imports nothing else of this repository.
 """
 
-from jnlpba_dataset.alignment import OWNED, AlignmentError, decode, encode
+from jnlpba_dataset.alignment import OWNED, AlignmentError, WordValues, decode, encode, gather, inside_ids
 from jnlpba_dataset.jnlpba import (
     CITATION,
     LABELS,
@@ -26,12 +26,15 @@ __all__ = [
     "OWNED",
     "AlignmentError",
     "CorpusError",
+    "WordValues",
     "column",
     "columns",
     "corpus_name",
     "decode",
     "encode",
     "fingerprint",
+    "gather",
+    "inside_ids",
     "load_jnlpba",
     "source_sha256",
     "split_counts",

@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from jnlpba_dataset.jnlpba import LABELS
 
 IGNORED = -100  # the loss and the scores skip this label
-OWNED = ("sentence", "first_word", "word_positions", "sentence_words")  # the words of a window
+# The words that a window owns.
+OWNED = ("sentence", "first_word", "word_positions", "word_sizes", "sentence_words")
 
 
 class AlignmentError(ValueError):
@@ -34,6 +35,24 @@ class Frame(NamedTuple):
     segments_before: list[int]
     segment: int
     segments_after: list[int]
+
+
+class WordValues(NamedTuple):
+    """A value for each labelled subtoken of each word of a split, in the order of the split.
+
+    values: shape (subtokens, ...). starts: the first subtoken of each word, shape (words,). lengths: the number
+    of words of each sentence, shape (sentences,).
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    def by_sentence(self, of_words: np.ndarray) -> list[list]:
+        """One value for each word, shape (words,), as one list per sentence."""
+        ends = np.cumsum(self.lengths)
+        flat = of_words.tolist()
+        return [flat[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
 
 class Window(NamedTuple):
@@ -79,6 +98,7 @@ def encode(
         - sentence, sentence_words: the row of the sentence in its split, and its number of words;
         - first_word, word_positions: the first owned word, and the position of the first subtoken of each
           owned word;
+        - word_sizes: how many subtokens of each owned word are labelled;
         - cut_words: the number of owned words with more subtokens than a window holds. Such a word is
           truncated; its tag is that of its first subtoken.
 
@@ -106,33 +126,49 @@ def encode(
 
 
 def decode(windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return one list per sentence with one label id (or probability) per word, in the order of the split.
+    """Return one list per sentence with one label id per word, that of its first subtoken, in the split's order.
+
+    Args and raises: as `gather`.
+    """
+    words = gather(windows, label_ids)
+    return words.by_sentence(words.values[words.starts])
+
+
+def gather(windows: Mapping[str, Sequence], values: Sequence[Sequence]) -> WordValues:
+    """Collect the values of the labelled subtokens of each word, in the order of the split.
 
     Args:
         windows: the columns OWNED from `encode`, with the rows in any order.
-        label_ids: gold or predicted ids, shape (windows, subtokens), right-padded; row i belongs to window i.
+        values: gold or predicted label ids, or a row of numbers for each subtoken; shape (windows, subtokens,
+            ...), right-padded; row i belongs to window i.
 
     Raises:
         ValueError: no window or more than one owns a word, or the numbers of rows differ.
     """
-    pieces = [
-        (sentence, first, np.asarray(ids)[positions].tolist(), size)
-        for sentence, first, positions, size, ids in zip(
-            *map(windows.__getitem__, OWNED), label_ids, strict=True
-        )
-    ]
-    tags: list[list[float]] = []
-    missing = 0  # how many words of the last sentence have no tag yet
-    for sentence, first, piece, size in sorted(pieces, key=lambda piece: piece[:2]):
-        if sentence == len(tags) and not missing:
-            tags.append([])
-        if sentence != len(tags) - 1 or first != len(tags[-1]):
+    rows = zip(*map(windows.__getitem__, OWNED), values, strict=True)
+    pieces, sizes, lengths = [], [], []
+    missing = 0  # how many words of the last sentence have no value yet
+    for sentence, first, positions, row_sizes, length, row in sorted(rows, key=lambda row: row[:2]):
+        if sentence == len(lengths) and not missing:
+            lengths.append(length)
+            missing = length
+        if sentence != len(lengths) - 1 or first != lengths[-1] - missing:
             raise ValueError(f"sentence {sentence}, word {first}: a word before it is in no window or in two")
-        tags[-1].extend(piece)
-        missing = size - len(tags[-1])
+        missing -= len(positions)
+        sizes += row_sizes
+        pieces.append(np.asarray(row)[labelled_positions(positions, row_sizes)])
     if missing:
-        raise ValueError(f"sentence {len(tags) - 1}: the last {missing} words are in no window")
-    return tags
+        raise ValueError(f"sentence {len(lengths) - 1}: the last {missing} words are in no window")
+    ends = np.cumsum(sizes, dtype=np.int64)
+    flat = np.concatenate(pieces) if pieces else np.empty(0)
+    return WordValues(flat, ends - np.array(sizes, dtype=np.int64), np.array(lengths, dtype=np.int64))
+
+
+def labelled_positions(starts: Sequence[int], sizes: Sequence[int]) -> np.ndarray:
+    """The positions of the subtokens of words that start at `starts`."""
+    sizes = np.asarray(sizes, dtype=np.int64)
+    before = np.cumsum(sizes) - sizes
+    return np.repeat(np.asarray(starts, dtype=np.int64) - before, sizes) + np.arange(sizes.sum())
 
 
 def special_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
@@ -290,11 +326,12 @@ def build_row(
         inside: the label id of a word's later subtokens, by the word's own label id. If None, later subtokens
             are ignored.
     """
-    ids, labels, positions = list(frame.before), [IGNORED] * len(frame.before), []
+    ids, labels, positions, sizes = list(frame.before), [IGNORED] * len(frame.before), [], []
     for word, subtokens in enumerate(words, start=window.start):
         rest = len(subtokens) - 1
         if window.first <= word < window.last:
             positions.append(len(ids))
+            sizes.append(1 if inside is None else 1 + rest)
             labels += [tags[word]] + [IGNORED if inside is None else inside[tags[word]]] * rest
         else:
             labels += [IGNORED] * (1 + rest)
@@ -314,4 +351,5 @@ def build_row(
         "length": len(ids),
         "first_word": window.first,
         "word_positions": positions,
+        "word_sizes": sizes,
     }

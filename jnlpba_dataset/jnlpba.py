@@ -63,10 +63,11 @@ class JnlpbaConfig(datasets.BuilderConfig):
 class Jnlpba(datasets.GeneratorBasedBuilder):
     """Sentences of JNLPBA with the features id, document_id, sentence_id, tokens and ner_tags.
 
-    Change VERSION whenever the parser or `joined_sentences` changes; it is part of the cache key.
+    Change VERSION whenever the parser, `joined_sentences` or `alignment.encode` changes; it is part of the key
+    under which their output is cached.
     """
 
-    VERSION = datasets.Version("1.1.0")
+    VERSION = datasets.Version("1.2.0")
     BUILDER_CONFIG_CLASS = JnlpbaConfig
     BUILDER_CONFIGS = [
         JnlpbaConfig(

@@ -120,6 +120,10 @@ class RecipeArguments(TrainingArguments):
     per_device_train_batch_size: int = HfArg(
         default=None, help=f"Rows in a device's batch, {DEFAULT_BATCH_ROWS} if not given."
     )
+    ema_decay: float = HfArg(
+        default=0.0,
+        help="Evaluate and save an exponential moving average of the weights with this decay; 0 for none.",
+    )
     logging_steps: float = HfArg(default=50, help="Log the training loss every N steps.")
     train_sampling_strategy: str = HfArg(
         default="group_by_length", help="group_by_length (little padding), random or sequential."

@@ -22,7 +22,7 @@ from ner_recipe.arguments import (
 )
 from ner_recipe.launch import UsageError
 
-SELECTABLE = ("f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
+SELECTABLE = ("f1", "joint_f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
 SAMPLING = ("group_by_length", "random", "sequential", "batch_rebalance")
 PUBLISHED_ONCE = ("every_save", "end")  # the default and its meaning here: one commit, at the end
 CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -36,7 +36,7 @@ RANGES = {
     "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "show_mistakes"), (0, math.inf)),
-    "label_smoothing_factor": (0, 1),
+    **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
     "seed": (0, 2**32),
 }
 

@@ -21,11 +21,13 @@ from transformers import (
 )
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from jnlpba_dataset import OWNED, column, decode
+from jnlpba_dataset import OWNED, column, decode, gather
 from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
+from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
 from ner_recipe.corpora import Split, document_numbers, label_names, load_splits
+from ner_recipe.decoding import first_subtokens, joint_decoding
 from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import fit_together, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
@@ -93,6 +95,8 @@ class NerTrainer(Trainer):
         super().__init__(
             compute_loss_func=self.batch_loss, preprocess_logits_for_metrics=self.reduce_logits, **options
         )
+        self.average = WeightAverage()
+        self.add_callback(self.average)
 
     def batch_loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         return token_loss(outputs, labels, num_items_in_batch, self.args.label_smoothing_factor)
@@ -101,11 +105,11 @@ class NerTrainer(Trainer):
         """What an evaluation keeps of logits (batch, tokens, labels), reduced on the device.
 
         Returns:
-            Predicted ids and their probabilities, both (batch, tokens), and the summed loss of each row,
-            (batch,). Rows can be added up over processes; Trainer's own loss is a mean that can't.
+            Log-probabilities (batch, tokens, labels), and the summed loss of each row, (batch,). Rows can be
+            added up over processes; Trainer's own loss is a mean that can't.
         """
-        probabilities, ids = logits.float().softmax(dim=-1).max(dim=-1)
-        return ids, probabilities, row_losses(logits, labels, self.args.label_smoothing_factor)
+        losses = row_losses(logits, labels, self.args.label_smoothing_factor)
+        return logits.float().log_softmax(dim=-1), losses
 
     def _get_train_sampler(self, train_dataset: datasets.Dataset | None = None) -> torch.utils.data.Sampler:
         args = self.args
@@ -134,6 +138,24 @@ class NerTrainer(Trainer):
             self.batches.set_epoch(epoch)
         super()._run_epoch(epoch=epoch, **options)
 
+    def evaluate(self, *arguments, **options) -> dict[str, float]:
+        with self.average.applied():
+            return super().evaluate(*arguments, **options)
+
+    def _save_checkpoint(self, *arguments, **options) -> None:
+        with self.average.applied():
+            super()._save_checkpoint(*arguments, **options)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            self.average.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.args.ema_decay:
+            self.average.resume(checkpoint, self.model)
+
     def num_examples(self, dataloader: torch.utils.data.DataLoader) -> int:
         """The windows that an epoch shows, from which Trainer computes samples per second."""
         batches = getattr(dataloader.batch_sampler, "batch_sampler", dataloader.batch_sampler)
@@ -156,7 +178,7 @@ class NerTrainer(Trainer):
 
 
 class SplitScorer:
-    """Trainer's compute_metrics for one split: label ids of windows -> tags of words -> scores.
+    """Trainer's compute_metrics for one split: probabilities of windows -> tags of words -> scores.
 
     `result` is that of the last evaluation. Gold goes back from windows to words through the same function as
     the prediction and must equal the corpus, so no batching or sharding can silently drop, repeat or reorder
@@ -172,21 +194,25 @@ class SplitScorer:
     def __call__(self, output: EvalPrediction) -> dict[str, float]:
         sentences = self.split.sentences
         names = np.array(label_names(sentences))
-        ids, probabilities, losses = output.predictions
-        gold, predicted = (decode(self.owned, side) for side in (output.label_ids, ids))
+        log_probabilities, losses = output.predictions
+        gold = decode(self.owned, output.label_ids)
         if gold != list(column(sentences, "ner_tags")):
             raise RuntimeError("the words that came back from the model are not those of the corpus")
-        gold, predicted = ([names[tags].tolist() for tags in side] for side in (gold, predicted))
-        self.result = make_result(
-            list(column(sentences, "tokens")),
-            gold,
-            predicted,
-            documents=document_numbers(sentences),
-            confidence=decode(self.owned, probabilities),
-            facts=self.facts,
+        words = gather(self.owned, log_probabilities)
+        plain, joint = (
+            make_result(
+                list(column(sentences, "tokens")),
+                [names[tags].tolist() for tags in gold],
+                words.by_sentence(names[ids]),
+                documents=document_numbers(sentences),
+                confidence=words.by_sentence(probabilities),
+                facts=self.facts,
+            )
+            for ids, probabilities in (first_subtokens(words), joint_decoding(words, names.tolist()))
         )
+        self.result = dataclasses.replace(plain, joint=joint)
         loss = float(losses.sum(dtype=np.float64) / np.not_equal(output.label_ids, -100).sum())
-        return {"loss": loss, **headline(self.result.scores)}
+        return {"loss": loss, **logged_scores(self.result)}
 
 
 def split_facts(split: Split) -> dict[str, str]:
@@ -204,13 +230,15 @@ def split_facts(split: Split) -> dict[str, str]:
     return facts
 
 
-def headline(scores: Mapping) -> dict[str, float]:
+def logged_scores(result: SplitResult) -> dict[str, float]:
     """The few scores that are logged at each evaluation. The result files hold all of them."""
+    scores = result.scores
     micro = scores["span"]["micro"]
     return {
         "precision": micro["precision"],
         "recall": micro["recall"],
         SELECTION_METRIC: micro["f1"],
+        "joint_f1": result.joint.scores["span"]["micro"]["f1"],
         "macro_f1": scores["span"]["macro"]["f1"],
         "word_f1": scores["word"]["micro"]["f1"],
         "accuracy": scores["accuracy"],
@@ -290,5 +318,6 @@ def save_result(trainer: NerTrainer, role: str, result: SplitResult) -> None:
     for form in served_forms(result.served or {}):
         row = result.served[form]
         served[form] = {"texts": row["texts"], "too_long": row["too_long"], **row["scores"]}
-    scores = {**result.scores, "interval": result.intervals["f1"], "served": served}
+    joint = {**result.joint.scores, "interval": result.joint.intervals["f1"]}
+    scores = {**result.scores, "interval": result.intervals["f1"], "joint": joint, "served": served}
     trainer.save_metrics(prefix, {**result.metrics, **flatten(scores, f"{prefix}_")})

@@ -20,7 +20,18 @@ from ner_recipe.checks import parse_arguments
 COMMANDS = ("run_ner", "lr_range_test", "hyperparameter_search")
 # A module of ner_recipe imports only modules that stand before it here.
 ORDER = (
-    *("launch", "arguments", "checks", "corpora", "attention", "dropout", "models", "batching"),
+    *(
+        "launch",
+        "arguments",
+        "checks",
+        "corpora",
+        "averaging",
+        "decoding",
+        "attention",
+        "dropout",
+        "models",
+        "batching",
+    ),
     *("reports.files", "reports.intervals", "reports.result", "reports.predictions", "reports.history"),
     *("reports.comparison", "reports.error_analysis", "reports.text", "reports.figures", "reports.page"),
     *("reports.callback", "reports.record", "reports.card", "reports.__main__"),

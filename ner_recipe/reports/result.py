@@ -21,7 +21,8 @@ class SplitResult:
     intervals.bootstrap returns them. documents: the number of each sentence's document (None: unknown).
     confidence: the model's probability of each word's predicted tag (None: not known). facts: the lines that
     head every report. metrics: the loss and the timings that Trainer measured. served: the scores of
-    `pipeline("ner")`, as serving.serve_check returns them.
+    `pipeline("ner")`, as serving.serve_check returns them. joint: the same split by joint decoding
+    (None: not known), where `predicted` is what each word's first subtoken says.
     """
 
     words: Sequence[Sequence[str]]
@@ -35,6 +36,7 @@ class SplitResult:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     served: Mapping | None = None
+    joint: "SplitResult | None" = None
 
 
 def make_result(
