@@ -1,6 +1,7 @@
 """How seconds and memory grow with the corpus, the length of its texts and the number of processes.
 
     python benchmarks/growth.py --plot docs/cost_growth.png
+    python benchmarks/growth.py --one 1000000        # one large corpus, trained for a few steps
 
 The corpora repeat the sentences of the embedded sample: only the number and the length of the texts change.
 The encoder is a random BERT of 2 layers and width 128, so that the cost of the recipe's own code shows.
@@ -55,7 +56,9 @@ def write_corpus(folder: Path, count: int, in_document: int) -> None:
             file.writelines(documents(count if split == "train" else 40, in_document))
 
 
-def measured(place: Path, model: str, count: int, in_document: int, processes: int) -> dict:
+def measured(
+    place: Path, model: str, count: int, in_document: int, processes: int, more: Sequence[str] = ()
+) -> dict:
     """One training of one epoch on a new corpus, with nothing in the cache."""
     folder = Path(tempfile.mkdtemp(dir=place))
     write_corpus(folder / "corpus", count, in_document)
@@ -64,7 +67,7 @@ def measured(place: Path, model: str, count: int, in_document: int, processes: i
         f"--cache_dir={folder / 'cache'}",
         f"--output_dir={folder / 'out'}",
     ]
-    found = timed([*TRAINING, f"--model_name_or_path={model}", *places], processes)
+    found = timed([*TRAINING, f"--model_name_or_path={model}", *places, *more], processes)
     (start, end), *_ = found["epochs"]
     values = (count, in_document, processes, start, end - start, found["peak_bytes"] / 1e6)
     shown = (f"{value:,.4g}" if isinstance(value, float) else str(value) for value in values)
@@ -94,6 +97,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--sentences", type=int, default=2000, help="the smallest corpus; the largest is 8 times as big"
     )
+    parser.add_argument(
+        "--one", type=int, help="only a corpus of N sentences in abstracts of ten, 20 steps on both in turn"
+    )
     return parser.parse_args()
 
 
@@ -104,6 +110,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         model = random_bert(place, **SHAPE)
+        if flags.one:
+            measured(place, model, flags.one, 10, 1, ("--train_on=alternate", "--max_steps=20"))
+            return
         by_size = [measured(place, model, base * factor, 1, 1) for factor in (1, 2, 4, 8)]
         by_length = [by_size[0], *(measured(place, model, base, size, 1) for size in (2, 4, 8, 16))]
         by_processes = [by_size[2], measured(place, model, base * 4, 1, 2)]

@@ -27,13 +27,20 @@ SCORES = {  # name in a row -> name in all_results.json
     "test_recall": "test_span_micro_recall",
     "test_macro_f1": "test_span_macro_f1",
     "test_word_f1": "test_word_micro_f1",
+    "test_joint_f1": "test_joint_span_micro_f1",
     "eval_f1": "eval_span_micro_f1",
+    "eval_joint_f1": "eval_joint_span_micro_f1",
     "test_entities": "test_entities",
 }
-COLUMNS = {"F1": "test_f1", "precision": "test_precision", "recall": "test_recall"}
+COLUMNS = {
+    "F1": "test_f1",
+    "precision": "test_precision",
+    "recall": "test_recall",
+    "joint F1": "test_joint_f1",
+}
 MORE_COLUMNS = {"macro F1": "test_macro_f1", "word F1": "test_word_f1"}
 FORMS = ("sentences", "abstracts")
-STRATEGIES = ("none", "simple", "first", "average", "max")
+STRATEGIES = ("none", "simple", "first", "average", "max", "joint")  # the last is the Annotator
 TEXT_COLUMNS = ("settings", "commit", "seeds", "text", "device")
 
 
@@ -90,7 +97,8 @@ def served_table(rows: Sequence[dict]) -> str:
     lines = []
     for runs in grouped(row for row in rows if row["served"]):
         for form, strategies in runs[0]["served"].items():
-            cells = {f"`{name}`": spread(run["served"][form][name] for run in runs) for name in strategies}
+            cells = {f"`{name}`": "" for name in STRATEGIES}
+            cells |= {f"`{name}`": spread(run["served"][form][name] for run in runs) for name in strategies}
             for chosen in {f"`{run['strategy']}`" for run in runs}:
                 cells[chosen] = f"**{cells[chosen]}**"
             reported = {"reported F1": spread(run["scores"]["test_f1"] for run in runs)}
@@ -109,8 +117,12 @@ def provenance(runs: Sequence[dict]) -> dict[str, str]:
 
 
 def scores_of(runs: Sequence[dict], columns: Mapping[str, str]) -> dict[str, str]:
+    """A cell for each column; empty where the runs have no such score."""
     columns = {**columns, "validation F1": "eval_f1"}
-    return {name: spread(run["scores"][key] for run in runs) for name, key in columns.items()}
+    return {
+        name: spread(run["scores"][key] for run in runs) if all(key in run["scores"] for run in runs) else ""
+        for name, key in columns.items()
+    }
 
 
 def served_cell(runs: Sequence[dict]) -> str:

@@ -5,7 +5,16 @@
 This package imports nothing else of this repository.
 """
 
-from jnlpba_dataset.alignment import OWNED, AlignmentError, WordValues, decode, encode, gather, inside_ids
+from jnlpba_dataset.alignment import (
+    OWNED,
+    AlignmentError,
+    WordValues,
+    decode,
+    encode,
+    encode_subtokens,
+    gather,
+    inside_ids,
+)
 from jnlpba_dataset.jnlpba import (
     CITATION,
     LABELS,
@@ -32,6 +41,7 @@ __all__ = [
     "corpus_name",
     "decode",
     "encode",
+    "encode_subtokens",
     "fingerprint",
     "gather",
     "inside_ids",

@@ -40,8 +40,8 @@ class Frame(NamedTuple):
 class WordValues(NamedTuple):
     """A value for each labelled subtoken of each word of a split, in the order of the split.
 
-    values: shape (subtokens, ...). starts: the first subtoken of each word, shape (words,). lengths: the number
-    of words of each sentence, shape (sentences,).
+    values: shape (subtokens, ...). starts: the first subtoken of each word, shape (words,). lengths: the
+    number of words of each sentence, shape (sentences,).
     """
 
     values: np.ndarray
@@ -105,17 +105,44 @@ def encode(
     Raises:
         AlignmentError: the tokenizer is slow, a window has no room for a subtoken, or the overlap fills it.
     """
+    return encode_subtokens(
+        tokenize_words(examples["tokens"], tokenizer),
+        examples["ner_tags"],
+        indices,
+        inside=inside_ids(label_names) if label_all_tokens else None,
+        tokenizer=tokenizer,
+        max_seq_length=max_seq_length,
+        stride=stride,
+    )
+
+
+def encode_subtokens(
+    subtokens_of: Sequence[Sequence[Sequence[int]]],
+    tags_of: Sequence[Sequence[int]],
+    indices: Sequence[int],
+    *,
+    inside: Sequence[int] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    stride: int | None = None,
+) -> dict[str, list]:
+    """As `encode`, for texts whose words are subtokens already.
+
+    Args:
+        subtokens_of: the ids of the subtokens of each word of each text.
+        tags_of: one label id for each word of each text.
+        inside: the label id of a word's later subtokens, by the word's own label id. If None, only the first
+            subtoken is labelled.
+    """
     frame = special_frame(tokenizer)
     capacity = window_capacity(frame, max_seq_length)
     stride = checked_stride(stride, capacity)
-    inside = inside_ids(label_names)
     rows: dict[str, list] = {}
-    subtokens_of = tokenize_words(examples["tokens"], tokenizer)
-    for sentence, words, tags in zip(indices, subtokens_of, examples["ner_tags"], strict=True):
+    for sentence, words, tags in zip(indices, subtokens_of, tags_of, strict=True):
         sizes = [min(len(subtokens), capacity) for subtokens in words]
         for window in windows(sizes, capacity, stride):
             shown = [subtokens[:capacity] for subtokens in words[window.start : window.end]]
-            row = build_row(shown, tags, window, frame, inside if label_all_tokens else None)
+            row = build_row(shown, tags, window, frame, inside)
             row |= {"sentence": sentence, "sentence_words": len(words)}
             row["cut_words"] = sum(len(words[i]) > capacity for i in range(window.first, window.last))
             if "token_type_ids" not in tokenizer.model_input_names:
@@ -126,7 +153,7 @@ def encode(
 
 
 def decode(windows: Mapping[str, Sequence], label_ids: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return one list per sentence with one label id per word, that of its first subtoken, in the split's order.
+    """Return one list per sentence with the label id of each word's first subtoken, in the split's order.
 
     Args and raises: as `gather`.
     """

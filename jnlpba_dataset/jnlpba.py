@@ -63,8 +63,8 @@ class JnlpbaConfig(datasets.BuilderConfig):
 class Jnlpba(datasets.GeneratorBasedBuilder):
     """Sentences of JNLPBA with the features id, document_id, sentence_id, tokens and ner_tags.
 
-    Change VERSION whenever the parser, `joined_sentences` or `alignment.encode` changes; it is part of the key
-    under which their output is cached.
+    Change VERSION whenever the parser, `joined_sentences` or `alignment.encode` changes; it is part of the
+    key under which their output is cached.
     """
 
     VERSION = datasets.Version("1.2.0")

@@ -57,7 +57,7 @@ class WeightAverage(TrainerCallback):
         self.begin(None)
 
     def begin(self, model: PreTrainedModel | None) -> None:
-        """Average this model's weights from now on, starting with those that it has; nothing without a model."""
+        """Average this model's weights from now on, starting with those that it has; without one, none."""
         self.model = model
         self.average = [parameter.detach().clone() for parameter in model.parameters()] if model else []
 

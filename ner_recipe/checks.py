@@ -20,6 +20,7 @@ from ner_recipe.arguments import (
     RecipeArguments,
     parse_flags,
 )
+from ner_recipe.averaging import TRAINED_WEIGHTS
 from ner_recipe.launch import UsageError
 
 SELECTABLE = ("f1", "joint_f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
@@ -195,7 +196,20 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
             f"--resume_from_checkpoint: found no checkpoint in {wanted}; expected a folder with "
             f"{', '.join(CHECKPOINT_FILES)}"
         ]
-    return []
+    return [] if wanted is None else average_problems(args)
+
+
+def average_problems(args: RecipeArguments) -> list[str]:
+    """Refuse to resume with an average of the weights from a checkpoint without one, or the reverse."""
+    checkpoint = Path(args.resume_from_checkpoint)
+    averaged = (checkpoint / TRAINED_WEIGHTS).is_file()
+    if averaged == bool(args.ema_decay):
+        return []
+    began = "with" if averaged else "without"
+    return [
+        f"--ema_decay: found {args.ema_decay:g}, but {checkpoint} is of a training {began} averaged weights; "
+        "resume with the settings that it began with"
+    ]
 
 
 def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool) -> list[str]:

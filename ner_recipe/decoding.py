@@ -93,7 +93,7 @@ def best_valid_sequences(scores: np.ndarray, lengths: np.ndarray, label_names: S
 
 
 def valid_steps(label_names: Sequence[str]) -> np.ndarray:
-    """0 where one tag may follow another, else minus infinity: I-x follows only B-x and I-x. (before, after)"""
+    """0 where a tag may follow another, else minus infinity: I-x follows only B-x and I-x. (before, after)"""
     steps = np.zeros((len(label_names), len(label_names)))
     for after, name in enumerate(label_names):
         if name.startswith("I-"):

@@ -1,28 +1,44 @@
-"""The served check: what `pipeline("ner")` returns for plain text, scored by exact characters.
+"""Plain text -> entities: the Annotator, which decodes jointly, and the served check.
 
+    for entities in Annotator("outputs/quickstart")(texts): ...
     python run_ner.py --do_serve_check --do_eval --do_predict --model_name_or_path FOLDER_OR_HUB_ID ...
 
-The gold words become running text, as printed. The stock pipeline gets that text and no word boundaries, and
-its character spans are compared with the gold spans. All ranges are half-open, in characters.
+In the served check the gold words become running text, as printed. The stock pipeline and the Annotator get
+that text and no word boundaries, and their character spans are compared with the gold spans. All ranges are
+half-open, in characters.
 """
 
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from tqdm.auto import tqdm
-from transformers import Pipeline, TokenClassificationPipeline, pipeline
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BatchEncoding,
+    Pipeline,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TokenClassificationPipeline,
+    pipeline,
+)
 from transformers.pipelines.token_classification import AggregationStrategy
 
+from jnlpba_dataset import encode_subtokens, gather
 from metrics import entities, span_scores
 from ner_recipe.corpora import Split
+from ner_recipe.decoding import joint_decoding
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.result import FORMS, SplitResult
 from ner_recipe.reports.text import served_forms
 
 STRATEGIES = tuple(strategy.value for strategy in AggregationStrategy)
+JOINT = "joint"  # the Annotator, beside the strategies of the pipeline
 OVERLAP = 4  # two chunks of a long text share a quarter of the model's maximum length
 
 # Words without a space before them, and words without a space after them.
@@ -41,6 +57,173 @@ class Text(NamedTuple):
 
     text: str
     spans: set[Span]
+
+
+class Annotator:
+    """Finds entities in plain texts of any length, by joint decoding.
+
+        annotator = Annotator("outputs/quickstart")
+        for entities in annotator(["Interleukin-4 induces GATA-3.", ...]):
+            print(entities)
+
+    A text is cut where the tokenizer cuts it, at white space and punctuation, and the most probable valid
+    tags of the whole text are taken. A text longer than a window goes through overlapping windows, of which
+    exactly one owns each word, as in training.
+
+    Args:
+        model: a folder, a Hub id, or a loaded model.
+        tokenizer: of a loaded model.
+        device: as torch names it.
+        batch_tokens: subtokens in a batch, padding included.
+        buffer: how many texts are read ahead and sorted by length.
+
+    Raises:
+        ServeError: the tokenizer does not say how long a text the model takes, or the labels are not IOB2.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        batch_tokens: int = 4096,
+        buffer: int = 512,
+    ):
+        if isinstance(model, str):
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            model = AutoModelForTokenClassification.from_pretrained(
+                model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
+        self.model, self.tokenizer = model.to(device).eval(), tokenizer
+        self.batch_tokens, self.buffer = batch_tokens, buffer
+        self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        self.max_length = longest_text(tokenizer, model.config.name_or_path)
+        refuse_other_schemes(self.label_names, model.config.name_or_path)
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[list[dict]]:
+        """The entities of each text, in the order of the texts, which are read as they are needed.
+
+        Yields:
+            A list of entities in the order of the text: `start` and `end` (half-open, in characters),
+            `label`, `text` (equal to text[start:end]) and `score`, the mean probability of its words.
+        """
+        texts = iter(texts)
+        while chunk := list(itertools.islice(texts, self.buffer)):
+            yield from self.annotate(chunk)
+
+    def annotate(self, texts: Sequence[str]) -> list[list[dict]]:
+        """The entities of each text."""
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            truncation=False,
+            verbose=False,
+        )
+        split = [cut_into_words(encoded, number) for number in range(len(texts))]
+        rows = encode_subtokens(
+            [[ids for ids, _, _ in words] for words in split],
+            [[0] * len(words) for words in split],
+            range(len(texts)),
+            inside=range(len(self.label_names)),
+            tokenizer=self.tokenizer,
+            max_seq_length=self.max_length,
+        )
+        words = gather(rows, self.log_probabilities(rows))
+        ids, probabilities = joint_decoding(words, self.label_names)
+        tags = words.by_sentence(np.array(self.label_names)[ids])
+        return [
+            found_entities(*one)
+            for one in zip(texts, split, tags, words.by_sentence(probabilities), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def log_probabilities(self, rows: Mapping[str, list]) -> list[np.ndarray]:
+        """Of each label for each subtoken of each window: (subtokens, labels) by window."""
+        names = [name for name in self.tokenizer.model_input_names if name in rows]
+        found: list = [None] * len(rows["length"])
+        for batch in batches_by_length(rows["length"], self.batch_tokens):
+            inputs = self.tokenizer.pad(
+                {name: [rows[name][row] for row in batch] for name in names}, return_tensors="pt"
+            )
+            logits = self.model(**inputs.to(self.model.device)).logits.float()
+            for row, values in zip(batch, logits.log_softmax(dim=-1).cpu().numpy(), strict=True):
+                found[row] = values[: rows["length"][row]]
+        return found
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Rows, longest first, in batches of up to `tokens` subtokens, padding included; at least one row."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    start = 0
+    while start < len(order):
+        end = start + max(1, tokens // lengths[order[start]])
+        yield order[start:end]
+        start = end
+
+
+def cut_into_words(encoded: BatchEncoding, number: int) -> list[tuple[list[int], int, int]]:
+    """The words that a tokenizer finds in one text: the ids of their subtokens, first character, end."""
+    words: list[tuple[list[int], int, int]] = []
+    before = None
+    subtokens = zip(
+        encoded["input_ids"][number],
+        encoded["offset_mapping"][number],
+        encoded.word_ids(number),
+        strict=True,
+    )
+    for token, (start, end), word in subtokens:
+        if words and word is not None and word == before:
+            ids, first, _ = words.pop()
+            words.append(([*ids, token], first, end))
+        else:
+            words.append(([token], start, end))
+        before = word
+    return words
+
+
+def found_entities(
+    text: str,
+    words: Sequence[tuple[list[int], int, int]],
+    tags: Sequence[str],
+    probabilities: Sequence[float],
+) -> list[dict]:
+    """The entities of one text from the tags of its words."""
+    found = []
+    for label, first, end in sorted(entities(tags), key=lambda entity: entity[1]):
+        place = without_space(text, words[first][1], words[end - 1][2])
+        score = float(np.mean(probabilities[first:end]))
+        found.append(
+            {
+                "start": place[0],
+                "end": place[1],
+                "label": label,
+                "text": text[slice(*place)],
+                "score": score,
+            }
+        )
+    return found
+
+
+def refuse_other_schemes(label_names: Sequence[str], model: str) -> None:
+    """Refuse labels that are not O, B-TYPE and I-TYPE for each type."""
+    kinds = {name[2:] for name in label_names if name != "O"}
+    if set(label_names) != {"O"} | {f"{prefix}-{kind}" for kind in kinds for prefix in "BI"}:
+        raise ServeError(
+            f"the model '{model}' has the labels {', '.join(label_names)}; expected O, and B-TYPE and I-TYPE "
+            "for each type (choose a model trained with IOB2 tags)"
+        )
+
+
+def longest_text(tokenizer: PreTrainedTokenizerBase, model: str) -> int:
+    """How many subtokens the model takes at once, special tokens included."""
+    if tokenizer.model_max_length > sys.maxsize:
+        raise ServeError(
+            f"the tokenizer of '{model}' has no model_max_length, so long text can't be split; add it to "
+            "tokenizer_config.json (run_ner.py --do_train saves it)"
+        )
+    return tokenizer.model_max_length
 
 
 class EveryStrategy(TokenClassificationPipeline):
@@ -62,7 +245,7 @@ class EveryStrategy(TokenClassificationPipeline):
 def serve_check(
     model: str, result: SplitResult, *, batch_size: int = 16, disable_tqdm: bool = False, **options
 ) -> dict:
-    """Score what `pipeline("ner", model=model)` returns for the sentences and abstracts of one split.
+    """Score what `pipeline("ner", model=model)` and the Annotator return for the texts of one split.
 
     Args:
         model: a folder or Hub id.
@@ -72,7 +255,7 @@ def serve_check(
     Returns:
         stride, max_length (both in subtokens), and for `sentences` and `abstracts`: texts, too_long (texts
         with more subtokens than the model takes at once), and `scores`: precision, recall, f1, support,
-        predicted and correct by strategy.
+        predicted and correct by strategy of the pipeline, and for JOINT, the Annotator.
 
     Raises:
         ServeError: the tokenizer does not say how long a text the model takes.
@@ -85,12 +268,8 @@ def serve_check(
         aggregation_strategy="simple",
         **options,
     )
-    longest = ner.tokenizer.model_max_length
-    if longest > sys.maxsize:
-        raise ServeError(
-            f"--do_serve_check: the tokenizer of '{model}' has no model_max_length, so the pipeline can't "
-            "split long text; add it to tokenizer_config.json (run_ner.py --do_train saves it)"
-        )
+    annotator = Annotator(ner.model, ner.tokenizer, device=ner.device)
+    longest = annotator.max_length
     stride = serving_stride(longest)
     served: dict = {"stride": stride, "max_length": longest}
     for form in FORMS if result.documents else FORMS[:1]:
@@ -105,7 +284,7 @@ def serve_check(
         served[form] = {
             "texts": len(texts),
             "too_long": sum(is_too_long(ner, text.text) for text in texts),
-            "scores": score_answers(texts, list(answers)),
+            "scores": score_answers(texts, list(answers)) | {JOINT: joint_score(texts, annotator)},
         }
     return served
 
@@ -129,6 +308,13 @@ def score_answers(texts: Sequence[Text], answers: Sequence[Mapping[str, list[dic
         ]
         rows[strategy] = span_scores(gold, predicted, lambda span: span)["micro"]
     return rows
+
+
+def joint_score(texts: Sequence[Text], annotator: Annotator) -> dict[str, float]:
+    """Micro precision, recall and F1 of the Annotator's exact typed character spans."""
+    answers = annotator(text.text for text in texts)
+    predicted = [{(found["label"], found["start"], found["end"]) for found in answer} for answer in answers]
+    return span_scores([text.spans for text in texts], predicted, lambda span: span)["micro"]
 
 
 def answered_spans(text: str, answer: Sequence[Mapping]) -> set[Span]:

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from jnlpba_dataset import LABELS
 from ner_recipe.reports.card import CardError, write_model_card
 from ner_recipe.reports.result import FORMS
-from ner_recipe.serving import STRATEGIES
+from ner_recipe.serving import JOINT, STRATEGIES
 
 
 def read_json(folder, name: str) -> dict:
@@ -46,9 +46,11 @@ def test_model_index_holds_the_scores_of_the_result_files(trained, card):
             "Recall (span, micro)": "span_micro_recall",
             "F1 (span, micro)": "span_micro_f1",
             "F1 (span, macro)": "span_macro_f1",
+            "F1 (span, micro, joint decoding)": "joint_span_micro_f1",
             "F1 (word, micro)": "word_micro_f1",
             f"F1 (pipeline, {strategy}, sentences)": f"served_sentences_{strategy}_f1",
             f"F1 (pipeline, {strategy}, abstracts)": f"served_abstracts_{strategy}_f1",
+            "F1 (Annotator, joint decoding, abstracts)": "served_abstracts_joint_f1",
         }
         for name, key in expected.items():
             assert found[split, name].metric_value == round(results[f"{prefix}_{key}"], 4)
@@ -77,7 +79,7 @@ def test_every_row_of_the_tables_is_a_row_of_the_files(trained, card):
     assert words["B-RNA"][:3] == percents("word_B-RNA")
     served = card.text.split("test, reported F1")[1]
     for form in FORMS:
-        for strategy in STRATEGIES:
+        for strategy in (*STRATEGIES, JOINT):
             gap = 100 * (results[f"test_served_{form}_{strategy}_f1"] - results["test_f1"])
             row = " | ".join([form, f"`{strategy}`", *percents(f"served_{form}_{strategy}"), f"{gap:+.2f}"])
             assert f"| {row} |" in served

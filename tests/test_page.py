@@ -56,6 +56,7 @@ def test_the_page_has_the_numbers_of_report_and_results(trained):
     report = (trained / "classification_report_test.txt").read_text()
     assert f'id="headline">{results["test_f1"]:.4f}<' in html
     assert f"{results['test_entities']:,}</b>" in html
+    assert f"{results['test_joint_f1']:.4f}</b>" in html
     low, high = (results[f"test_interval_micro_{end}"] for end in ("low", "high"))
     assert f"{low:.4f} to {high:.4f}" in html and f"micro F1 {low:.4f} to {high:.4f}" in report
     interval = read_predictions(trained / "predictions_test.tsv").intervals

@@ -37,6 +37,7 @@ OUTPUT_FILES = {
     *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "run.json"),
     *("classification_report.txt", "classification_report_test.txt"),
     *("predictions_validation.tsv", "predictions_test.tsv", "mistakes_validation.txt", "mistakes_test.txt"),
+    *("predictions_validation_joint.tsv", "predictions_test_joint.tsv"),
     *(
         "train_results.json",
         "eval_results.json",
@@ -75,6 +76,11 @@ def test_a_training_leaves_a_whole_folder(trained, cache_dir):
         assert {name: results[name] for name in expected} == pytest.approx(expected)
         assert results[f"{prefix}_f1"] == pytest.approx(scores["span"]["micro"]["f1"])
         assert read_json(trained, "all_results.json")[f"{prefix}_f1"] == results[f"{prefix}_f1"]
+        joint = read_predictions(trained / f"predictions_{split}_joint.tsv").scores
+        expected = flatten(joint, f"{prefix}_joint_")
+        assert {name: results[name] for name in expected} == pytest.approx(expected)
+        assert joint["span"] == joint["span_strict"], "an entity starts with B-"
+        assert results[f"{prefix}_joint_f1"] == joint["span"]["micro"]["f1"] != results[f"{prefix}_f1"]
 
 
 def test_reports_say_what_the_results_say(trained):
@@ -95,6 +101,8 @@ def test_reports_say_what_the_results_say(trained):
         report = (trained / f"classification_report{name}.txt").read_text()
         numbers = read_json(trained, f"{prefix}_results.json")
         for row, key in (
+            ("first: each word alone, by its first subtoken", "span_micro"),
+            ("joint: the best sequence in which entities start with B-", "joint_span_micro"),
             ("micro average", "span_micro"),
             ("protein", "span_protein"),
             ("B-DNA", "word_B-DNA"),

@@ -127,10 +127,12 @@ def eval_results(run: Mapping, role: str, scores: Mapping[str, float]) -> list[E
         for average in ("micro", "macro")
         for key, title in SPAN_METRICS.items()
     }
+    values["F1 (span, micro, joint decoding)"] = ("f1", scores["joint_span_micro_f1"])
     values["F1 (word, micro)"] = ("f1", scores["word_micro_f1"])
     strategy = run["pipeline"]["aggregation_strategy"]
     for form in forms_in(scores):
         values[f"F1 (pipeline, {strategy}, {form})"] = ("f1", scores[f"served_{form}_{strategy}_f1"])
+        values[f"F1 (Annotator, joint decoding, {form})"] = ("f1", scores[f"served_{form}_joint_f1"])
     split = run["splits"][role]
     arguments = {"sentences": sentences_used(split), "fingerprint": split["fingerprint"]}
     if run["protocol"]:
@@ -224,7 +226,10 @@ def percent(value: float) -> str:
 
 def headline(run: Mapping, role: str, scores: Mapping[str, float], forms: Sequence[str]) -> list[str]:
     """The row of one split in the first table."""
-    keys = ("span_micro_f1", "span_micro_precision", "span_micro_recall", "span_macro_f1", "word_micro_f1")
+    keys = (
+        *("span_micro_f1", "span_micro_precision", "span_micro_recall"),
+        *("joint_span_micro_f1", "span_macro_f1", "word_micro_f1"),
+    )
     row = [run["splits"][role]["name"], f"{scores['entities']:,}", *(percent(scores[key]) for key in keys)]
     strategy = run["pipeline"]["aggregation_strategy"]
     served = [scores.get(f"served_{form}_{strategy}_f1") for form in forms]

@@ -22,12 +22,16 @@ FIGURES = {
 }
 # The files that hold what validation showed. A resumed run keeps them: they are those of its best epoch so
 # far.
-VALIDATION_FILES = (PAGE, REPORTS["validation"], "predictions_validation.tsv", "mistakes_validation.txt")
+VALIDATION_FILES = (
+    *(PAGE, REPORTS["validation"], "mistakes_validation.txt"),
+    *("predictions_validation.tsv", "predictions_validation_joint.tsv"),
+)
 RESULT_FILES = (
     *VALIDATION_FILES,
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),
     *("run.json", "all_results.json", "train_results.json", "eval_results.json", "test_results.json"),
-    *(REPORTS["test"], "trainer_state.json", "predictions_test.tsv", "mistakes_test.txt"),
+    *(REPORTS["test"], "trainer_state.json", "mistakes_test.txt"),
+    *("predictions_test.tsv", "predictions_test_joint.tsv"),
 )
 
 

@@ -26,11 +26,14 @@ def write_split(output_dir: str | Path, role: str, result: SplitResult, strategy
 
     `strategy` is the aggregation strategy that the report recommends, if the split was served.
     """
-    for name, text in (
-        (REPORTS[role], render_report(role, result, strategy)),
-        (f"predictions_{role}.tsv", format_predictions(result)),
-        (f"mistakes_{role}.txt", render_mistakes(result)),
-    ):
+    texts = {
+        REPORTS[role]: render_report(role, result, strategy),
+        f"predictions_{role}.tsv": format_predictions(result),
+        f"mistakes_{role}.txt": render_mistakes(result),
+    }
+    if result.joint:
+        texts[f"predictions_{role}_joint.tsv"] = format_predictions(result.joint)
+    for name, text in texts.items():
         write_text(Path(output_dir) / name, text)
 
 
@@ -60,6 +63,7 @@ def render_scores(role: str, result: SplitResult) -> str:
             "",
             *table(scores["span"]),
             "",
+            *(render_decodings(result) if result.joint else []),
             "Other readings of an entity (micro average)",
             "",
             *table({name: scores[key]["micro"] for key, name in OTHER_READINGS.items()}),
@@ -74,11 +78,29 @@ def render_scores(role: str, result: SplitResult) -> str:
     )
 
 
+def render_decodings(result: SplitResult) -> list[str]:
+    """The scores of both ways to decode the same probabilities, as lines."""
+    joint = result.joint
+    rows = {
+        "first: each word alone, by its first subtoken": result.scores["span"]["micro"],
+        "joint: the best sequence in which entities start with B-": joint.scores["span"]["micro"],
+    }
+    return [
+        "Decoding (micro average; the rest of this report is about first)",
+        "",
+        *table(rows),
+        "",
+        f"95 % interval of joint: {in_words(joint.intervals)}",
+        "",
+    ]
+
+
 def render_served(result: SplitResult, strategy: str | None) -> str:
     """The scores of `pipeline("ner")`, beside the reported F1 of the same split, as text."""
     served, reported = result.served, result.scores["span"]["micro"]["f1"]
     lines = [
         'Served by pipeline("ner") on plain text (micro average; type and both ends match to the character)',
+        "The rows named joint are the recipe's Annotator (ner_recipe.serving), which decodes jointly",
         "",
         f"{'':<9}  strategy   precision  recall      f1  minus reported",
     ]
@@ -142,13 +164,14 @@ def render_mistakes(result: SplitResult, limit: int | None = None) -> str:
 
 def render_summary(results: Mapping[str, SplitResult], output_dir: str) -> str:
     """The final screen: one line of scores per split, and the files of the output folder."""
-    header = f"{'':<10}  precision  recall      f1  macro f1  strict f1  word f1  accuracy  gold entities"
-    lines = ["", "Scores (span level, micro, unless said otherwise)", header]
+    columns = "precision  recall      f1  joint f1  macro f1  strict f1  word f1  accuracy  gold entities"
+    lines = ["", "Scores (span level, micro, unless said otherwise)", f"{'':<10}  {columns}"]
     for role, result in results.items():
         scores = result.scores
         micro = scores["span"]["micro"]
         numbers = (
             f"{micro['precision']:9.4f}  {micro['recall']:.4f}  {micro['f1']:.4f}  "
+            f"{result.joint.scores['span']['micro']['f1']:8.4f}  "
             f"{scores['span']['macro']['f1']:8.4f}  {scores['span_strict']['micro']['f1']:9.4f}  "
             f"{scores['word']['micro']['f1']:7.4f}  {scores['accuracy']:8.4f}  {scores['entities']:13,}"
         )

@@ -1,0 +1,135 @@
+"""The Annotator: exact offsets, any length, laziness, and the tags that the evaluation gives the same words.
+
+python -m pytest tests/test_annotator.py
+"""
+
+import itertools
+import json
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+from ner_recipe.decoding import best_valid_sequences
+from ner_recipe.reports.predictions import read_predictions
+from ner_recipe.reports.result import FORMS
+from ner_recipe.serving import JOINT, Annotator, ServeError, plain_texts
+
+PARTS = (
+    "Interleukin-4",
+    "GATA-3",
+    "(CD4+)",
+    "T cells",
+    " ",
+    "\n\t",
+    "é",
+    "e\u0301",
+    "中文",
+    "👩‍🔬",
+    "ß",
+    "\u00a0",
+    "",
+)
+some_text = st.lists(st.sampled_from(PARTS) | st.text(max_size=6), max_size=40).map("".join)
+
+
+@pytest.fixture(scope="module")
+def annotator(trained) -> Annotator:
+    return Annotator(str(trained), buffer=3, batch_tokens=300)
+
+
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(texts=st.lists(some_text, max_size=5))
+def test_offsets_are_those_of_the_text_and_entities_do_not_overlap(annotator, texts):
+    answers = list(annotator(texts))
+    assert len(answers) == len(texts)
+    for text, answer in zip(texts, answers, strict=True):
+        for found in answer:
+            assert found["text"] == text[found["start"] : found["end"]] == found["text"].strip()
+            assert 0 < found["score"] <= 1
+        assert all(one["end"] <= other["start"] for one, other in itertools.pairwise(answer))
+
+
+def naive_entities(folder, text: str) -> list[tuple[str, int, int]]:
+    """One forward pass over a text that fits, and joint decoding word by word."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForTokenClassification.from_pretrained(folder).eval()
+    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    encoded = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
+    offsets = encoded.pop("offset_mapping")[0].tolist()
+    with torch.inference_mode():
+        values = model(**encoded).logits[0].log_softmax(-1).double()
+    words: dict[int, list[int]] = {}
+    for position, word in enumerate(encoded.word_ids()):
+        if word is not None:
+            words.setdefault(word, []).append(position)
+    later = [names.index(name.replace("B-", "I-")) for name in names]
+    rows = [values[at[0]] + values[at[1:]][:, later].sum(0) for at in words.values()]
+    if not rows:
+        return []
+    ids = best_valid_sequences(torch.stack(rows).numpy(), torch.tensor([len(rows)]).numpy(), names)
+    spans: list = []
+    for at, tag in zip(words.values(), (names[number] for number in ids), strict=True):
+        if tag[0] == "B":
+            spans.append([tag[2:], offsets[at[0]][0], 0])
+        if tag != "O":
+            spans[-1][2] = offsets[at[-1]][1]
+    return [tuple(span) for span in spans]
+
+
+def test_each_text_is_answered_as_alone_whatever_stands_beside_it(trained, annotator):
+    result = read_predictions(trained / "predictions_test.tsv")
+    texts = [text.text for text in plain_texts(result, "sentences")] + ["", " "]
+    answers = [[(one["label"], one["start"], one["end"]) for one in answer] for answer in annotator(texts)]
+    assert answers == [naive_entities(trained, text) for text in texts]
+    assert sum(map(len, answers)) > 50
+
+
+def test_a_long_text_is_read_to_its_end(annotator):
+    sentence = "Levels of c-fos mRNA rose in Jurkat T cells after Interleukin-4. "
+    found = next(annotator([sentence * 200]))
+    assert {one["start"] // len(sentence) for one in found} == set(range(200)), "each sentence has an entity"
+
+
+def test_texts_are_read_as_they_are_needed(annotator):
+    read = []
+
+    def endless():
+        for number in itertools.count():
+            read.append(number)
+            yield f"GATA-{number}"
+
+    answers = annotator(endless())
+    for _ in range(4):
+        next(answers)
+    assert len(read) == 2 * annotator.buffer
+
+
+def test_the_served_check_scores_the_annotator(trained, annotator):
+    result = read_predictions(trained / "predictions_test.tsv")
+    results = json.loads((trained / "test_results.json").read_text())
+    report = (trained / "classification_report_test.txt").read_text()
+    for form in FORMS:
+        texts = plain_texts(result, form)
+        right = answered = 0
+        for text, answer in zip(texts, annotator(text.text for text in texts), strict=True):
+            spans = {(one["label"], one["start"], one["end"]) for one in answer}
+            right += len(spans & text.spans)
+            answered += len(spans)
+        f1 = results[f"test_served_{form}_{JOINT}_f1"]
+        assert f1 == pytest.approx(2 * right / (answered + 109))
+        assert any(line.split()[:2] == [form, JOINT] and f"{f1:.4f}" in line for line in report.splitlines())
+
+
+def test_labels_of_another_scheme_are_refused(trained):
+    model = AutoModelForTokenClassification.from_pretrained(trained)
+    model.config.id2label = dict(enumerate(["O", *[f"LABEL_{number}" for number in range(1, 11)]]))
+    with pytest.raises(ServeError, match="LABEL_1.*expected O, and B-TYPE"):
+        Annotator(model, AutoTokenizer.from_pretrained(trained))
