@@ -8,14 +8,13 @@ import contextlib
 import dataclasses
 import functools
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
-from ner_recipe.checks import checkpoints, parse_arguments
+from ner_recipe.checks import delete_checkpoints, parse_arguments
 from ner_recipe.corpora import training_texts
 from ner_recipe.launch import one_process_note, run_command
 from ner_recipe.models import attention_name, resolve_model
@@ -36,7 +35,7 @@ def run(
 ) -> None:
     """One run, from the corpus to the published model."""
     start = time.perf_counter()
-    repository = check_publishing(args)
+    repository, token = check_publishing(args)
     needed = {"train": args.do_train, "validation": args.do_train or args.do_eval, "test": args.do_predict}
     roles = [role for role, is_needed in needed.items() if is_needed]
     model, tokenizer, splits = prepare(roles, model_args, data_args, args)
@@ -49,7 +48,8 @@ def run(
         overview = functools.cache(lambda: corpus_overview(splits)) if data_args.do_report_page else None
         choices = [f"Precision: {args.precision_reason}", f"Attention: {attention_name(model)}"]
         print(*choices, *one_process_note(args.world_size), sep="\n")
-        clear_results(args.output_dir, training=args.do_train, resumed=bool(args.resume_from_checkpoint))
+        if not args.do_train:
+            clear_results(args.output_dir, training=False, resumed=False)
     reports = ReportCallback(args.output_dir, lambda: scorers["validation"].result, overview)
     if args.do_train:
         trainer.add_callback(reports)
@@ -70,20 +70,22 @@ def run(
             write_page(args.output_dir, content, with_figures=True)
         finish(trainer, results)
         if repository:
-            publish(args, repository, record["corpus"])
+            publish(args, repository, token, record["corpus"])
     trainer.end()
 
 
-def check_publishing(args: RecipeArguments) -> str | None:
-    """The repository to publish to, after a check of the token; None if nothing is to be published.
+def check_publishing(args: RecipeArguments) -> tuple[str | None, str | None]:
+    """The repository to publish to and the token, which is checked; None if nothing is to be published.
 
-    Trainer does not learn of it: it would create the repository at once and push at each checkpoint.
+    Trainer does not learn of either. It would create the repository at once, push at each checkpoint, and
+    write the token into each checkpoint's training_args.bin.
     """
     wanted, args.push_to_hub = args.push_to_hub, False
+    token, args.hub_token = args.hub_token, None
     if not wanted or args.process_index > 0:
-        return None
+        return None, None
     with naming_the_flag():
-        return check_access(args.hub_model_id, args.output_dir, args.hub_token)
+        return check_access(args.hub_model_id, args.output_dir, token), token
 
 
 def serve(
@@ -124,14 +126,13 @@ def finish(trainer: NerTrainer, results: Mapping[str, SplitResult]) -> None:
     args = trainer.args
     if args.do_train:
         trainer.create_model_card()
-        for checkpoint in checkpoints(args.output_dir):
-            shutil.rmtree(checkpoint)
+        delete_checkpoints(args.output_dir)
     print(render_summary(results, args.output_dir))
 
 
-def publish(args: RecipeArguments, repository: str, corpus: str) -> None:
+def publish(args: RecipeArguments, repository: str, token: str | None, corpus: str) -> None:
     """Push the finished folder, and say which files stay local."""
-    options = {"token": args.hub_token, "private": args.hub_private_repo, "revision": args.hub_revision}
+    options = {"token": token, "private": args.hub_private_repo, "revision": args.hub_revision}
     with naming_the_flag():
         url = publish_run(args.output_dir, repository, **options)
     kept = ", ".join(CORPUS_TEXT) if corpus == "custom" else ""
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         parse=parse_arguments,
         work=lambda *arguments: run(argv, *arguments),
-        when_interrupted="--resume_from_checkpoint continues from the last checkpoint",
+        when_interrupted="if a checkpoint was saved, --resume_from_checkpoint continues from it",
     )
 
 

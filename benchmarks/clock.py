@@ -38,8 +38,9 @@ class Clock(TrainerCallback):
         self.times["epochs"][-1].append(seconds())
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
-        found = {"at": seconds(), "seconds": metrics["eval_runtime"], "f1": metrics.get("eval_f1")}
-        self.times["evaluations"].append(found)
+        found = {"at": seconds(), "seconds": metrics["eval_runtime"]}
+        scores = {name: metrics.get(f"eval_{name}") for name in ("f1", "joint_f1")}
+        self.times["evaluations"].append(found | scores)
 
     def record(self) -> dict:
         """Everything that was noted; `computed` and `real` count subtokens with and without padding."""

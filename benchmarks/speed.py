@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py --data_dir FOLDER                         # rates, in alternating rounds
     python benchmarks/speed.py --data_dir FOLDER --model scibert-shape   # BERT-base with random weights
-    python benchmarks/speed.py --data_dir FOLDER --until_f1 0.753 --systems stock ours --seeds 1 2 3 \
+    python benchmarks/speed.py --data_dir FOLDER --until_f1 stock --systems stock ours --seeds 1 2 3 \
         --num_train_epochs 3 --max_train_samples 0 --max_eval_samples 0  # seconds until a score is reached
 
 Every number is of a whole process: (a) and (b) are benchmarks/baselines.py, (c) is run_ner.py with a
@@ -47,12 +47,22 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--max_train_samples", type=int, default=800, help="sentences; 0 for all")
     parser.add_argument("--max_eval_samples", type=int, default=400, help="sentences; 0 for all")
-    parser.add_argument("--until_f1", type=float, help="measure the seconds until validation F1 reaches this")
+    parser.add_argument(
+        "--until_f1",
+        help="measure the seconds until validation F1 reaches this, or what (b) has at its end (stock)",
+    )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[1], help="one run of each system per seed, for --until_f1"
     )
     parser.add_argument("--json", help="where to write all the numbers")
-    return parser.parse_args()
+    flags = parser.parse_args()
+    if flags.until_f1 == "stock" and "stock" not in flags.systems:
+        parser.error("--until_f1 stock: needs stock among --systems")
+    try:
+        float(0 if flags.until_f1 in (None, "stock") else flags.until_f1)
+    except ValueError:
+        parser.error(f"--until_f1: found {flags.until_f1}; expected a number or stock")
+    return flags
 
 
 def command(system: str, flags: argparse.Namespace, model: str, place: Path, seed: int) -> list[str]:
@@ -187,17 +197,52 @@ def show_rates(found: Mapping, systems: Sequence[str]) -> None:
 
 def seconds_to_quality(flags: argparse.Namespace, model: str, place: Path) -> dict:
     """For each seed and system, the validation F1 of each epoch and the seconds until it was known."""
-    runs = []
+    runs: list[dict] = []
     for number, seed in enumerate(flags.seeds):
         for system in flags.systems[:: -1 if number % 2 else 1]:
             found = timed(command(system, flags, model, new_folder(place), seed))
-            curve = [(round(one["at"], 1), round(one["f1"], 4)) for one in found["evaluations"]]
-            reached = next((at for at, f1 in curve if f1 >= flags.until_f1), None)
-            runs.append({"system": system, "seed": seed, "curve": curve, "seconds": reached})
-            print(
-                f"{SYSTEMS[system]}, seed {seed}: {reached} s to F1 {flags.until_f1:g}; {curve}", flush=True
-            )
+            epochs = [
+                {name: one[name] and round(one[name], 4) for name in ("at", "f1", "joint_f1")}
+                for one in found["evaluations"]
+            ]
+            runs.append({"system": system, "seed": seed, "epochs": epochs})
+            print(f"{SYSTEMS[system]}, seed {seed}: {epochs}", flush=True)
+    for run in runs:
+        run["goal"] = goal_of(run["seed"], runs, flags.until_f1)
+        reached = (one["at"] for one in run["epochs"] if one["f1"] >= run["goal"])
+        run["seconds"] = next(reached, None)
     return {"until_f1": flags.until_f1, "runs": runs}
+
+
+def goal_of(seed: int, runs: Sequence[Mapping], until: str) -> float:
+    """The F1 to reach: a number, or what the stock example has after its last epoch with the same seed."""
+    if until != "stock":
+        return float(until)
+    return next(run["epochs"][-1]["f1"] for run in runs if (run["system"], run["seed"]) == ("stock", seed))
+
+
+def show_quality(found: Mapping, systems: Sequence[str]) -> None:
+    """Seconds and scores by system over the seeds, and the ratios of the seconds by seed."""
+    print("\n| | seconds to the goal | best F1 | joint F1 of that epoch |\n|---|---:|---:|---:|")
+    for system in systems:
+        runs = [run for run in found["runs"] if run["system"] == system]
+        seconds = ", ".join("never" if run["seconds"] is None else f"{run['seconds']:.0f}" for run in runs)
+        best = [max(run["epochs"], key=lambda one: one["f1"]) for run in runs]
+        scores = [spread([one[name] for one in best]) for name in ("f1", "joint_f1")]
+        print(f"| {SYSTEMS[system]} | {seconds} | {' | '.join(scores)} |")
+    by_seed = {(run["system"], run["seed"]): run["seconds"] for run in found["runs"]}
+    for other in (name for name in systems if name != "ours" and "ours" in systems):
+        pairs = [(by_seed["ours", seed], by_seed[other, seed]) for name, seed in by_seed if name == "ours"]
+        ratios = [f"{theirs / ours:.2f}" for ours, theirs in pairs if ours and theirs]
+        print(f"(c) is faster than {SYSTEMS[other]} by {', '.join(ratios) or 'nothing'} (by seed)")
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation in percent; empty if a system has no such score."""
+    if None in values:
+        return ""
+    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}{deviation}"
 
 
 def main() -> None:
@@ -211,6 +256,7 @@ def main() -> None:
             show_rates(found, flags.systems)
         else:
             found = seconds_to_quality(flags, model, place)
+            show_quality(found, flags.systems)
     device = (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()

@@ -347,6 +347,11 @@ def has_mark(path: str | Path) -> bool:
 def read_lines(path: str | Path, shown: str) -> Iterator[str]:
     """Yield the lines of a file. Refuse a file that is not UTF-8 text."""
     for number, line in enumerate(raw_lines(path), start=1):
+        if line.startswith(codecs.BOM_UTF8):
+            raise CorpusError(
+                f"{shown}:{number}: found a byte-order mark; expected none after the first line (was a "
+                "second file appended here?)"
+            )
         if b"\0" in line:
             raise CorpusError(f"{shown}:{number}: found a NUL byte; expected UTF-8 text")
         try:

@@ -5,6 +5,7 @@ model_args, data_args, args = parse_arguments(argv)
 
 import dataclasses
 import math
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,6 +145,11 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     if args.num_train_epochs <= 0 and args.max_steps <= 0:
         problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
     problems += batch_problems(args)
+    strange = [part for part in (args.optim_args or "").replace(" ", "").split(",") if part.count("=") != 1]
+    if args.optim_args and strange:
+        problems.append(
+            f"--optim_args: found '{strange[0]}'; expected NAME=VALUE, with commas between several"
+        )
     for name in ("split_batches", "dispatch_batches"):
         if getattr(args.accelerator_config, name) and args.train_sampling_strategy == SAMPLING[0]:
             problems.append(f"--accelerator_config: {name} would divide batches that are planned as a whole")
@@ -185,6 +191,11 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
             "--resume_from_checkpoint, choose another --output_dir, or delete the checkpoint"
         ]
     if wanted is not None and str(wanted).lower() in (LAST_CHECKPOINT, "true"):
+        if last is None and Path(args.output_dir, "run.json").is_file():
+            return [
+                f"--resume_from_checkpoint: the run in {args.output_dir} is finished; leave the flag out "
+                "to train again, or choose another --output_dir"
+            ]
         if last is None:
             return [
                 f"--resume_from_checkpoint: found no checkpoint in {args.output_dir}; leave the flag out to "
@@ -265,9 +276,21 @@ def checkpoints(output_dir: str) -> list[Path]:
     return sorted(folders, key=lambda path: int(path.name[11:]))
 
 
+def delete_checkpoints(output_dir: str) -> None:
+    """Delete the checkpoints of a finished run, the newest first.
+
+    A run that is killed here resumes from an older checkpoint, at the latest that of the best epoch, and gets
+    the same model. A checkpoint is not whole from the moment its deletion begins.
+    """
+    for checkpoint in reversed(checkpoints(output_dir)):
+        (checkpoint / "trainer_state.json").unlink(missing_ok=True)
+        shutil.rmtree(checkpoint)
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint has all its files."""
-    return all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
+    states = any(checkpoint.glob("rng_state*.pth"))
+    return states and all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
 
 
 def last_checkpoint(output_dir: str) -> Path | None:

@@ -46,8 +46,9 @@ def run_command(
         work(*parsed)
     except (UsageError, CorpusError, AlignmentError) as error:
         message, code = f"error: {error}", getattr(error, "exit_code", 2)
-    except KeyboardInterrupt:
-        message, code = f"interrupted; {when_interrupted}", 130
+    except KeyboardInterrupt as error:
+        message = f"interrupted; {error if str(error) else when_interrupted}"
+        code = getattr(error, "exit_code", 130)
     else:
         return 0
     if speaks:

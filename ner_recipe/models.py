@@ -169,7 +169,7 @@ def attention_name(model: PreTrainedModel) -> str:
 
 
 def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> None:
-    """Refuse a partly random model: any missing weight in scoring, any but the head's in training."""
+    """Refuse NaN, and a partly random model: any missing weight to score, any but the head's to train."""
     mismatched = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
     new = sorted({*loading["missing_keys"], *mismatched})
     if fine_tune:
@@ -178,6 +178,12 @@ def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> Non
         raise UsageError(
             f"--model_name_or_path: {len(new)} weights are missing or differ in size from config.json, such "
             f"as {new[0]}; expected weights that belong to the configuration"
+        )
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise UsageError(
+            f"--model_name_or_path: {len(broken)} weights hold NaN or infinity, such as {broken[0]}; "
+            "expected a model whose training did not diverge"
         )
 
 

@@ -5,6 +5,7 @@ trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,11 +27,14 @@ from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
+from ner_recipe.checks import last_checkpoint
 from ner_recipe.corpora import Split, document_numbers, label_names, load_splits
 from ner_recipe.decoding import first_subtokens, joint_decoding
+from ner_recipe.interruption import SaveAtSignal
 from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import fit_together, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
+from ner_recipe.reports.files import follow_umask
 from ner_recipe.reports.history import kept_history, loss_text, training_facts
 from ner_recipe.reports.result import SplitResult, make_result, with_facts
 from ner_recipe.reports.text import served_forms
@@ -87,8 +91,20 @@ def row_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: floa
     return losses.sum(dim=1)
 
 
+class DivergenceError(UsageError):
+    """A training whose loss or gradient is not a finite number."""
+
+    exit_code = 1
+
+
 class NerTrainer(Trainer):
-    """Trainer with the recipe's loss, batches of like length, and evaluations in the order of the rows."""
+    """Trainer with the recipe's loss, batches of like length, and evaluations in the order of the rows.
+
+    A loss or a gradient that is not finite ends the training with a `divergence`. Trainer would log it as 0,
+    and save a model of NaN. `--logging_nan_inf_filter false` lets the training go on.
+    """
+
+    divergence: type[Exception] = DivergenceError
 
     def __init__(self, **options):
         self.batches: LikeLengthBatches | None = None  # those of the training
@@ -138,9 +154,36 @@ class NerTrainer(Trainer):
             self.batches.set_epoch(epoch)
         super()._run_epoch(epoch=epoch, **options)
 
+    def training_step(self, *arguments, **options) -> torch.Tensor:
+        loss = super().training_step(*arguments, **options)
+        self.refuse_divergence("loss", loss)
+        return loss
+
+    def _get_grad_norm(self, *arguments, **options) -> torch.Tensor | float:
+        norm = super()._get_grad_norm(*arguments, **options)
+        if not self.args.fp16:  # whose scaler skips a step with such a gradient, and goes on
+            self.refuse_divergence("gradient norm", norm)
+        return norm
+
+    def refuse_divergence(self, name: str, value: torch.Tensor | float) -> None:
+        """Raise `divergence` if a number of this step is not finite."""
+        if not self.args.logging_nan_inf_filter or math.isfinite(value):
+            return
+        last = last_checkpoint(self.args.output_dir)
+        kept = f"{last} holds the last good model" if last else "No model was saved"
+        raise self.divergence(
+            f"--learning_rate: the {name} is {float(value)} at step {self.state.global_step + 1} of "
+            f"{self.state.max_steps} (rate {self._get_learning_rate():.3g}); use a lower rate or more "
+            f"--warmup_steps. {kept}"
+        )
+
     def evaluate(self, *arguments, **options) -> dict[str, float]:
         with self.average.applied():
             return super().evaluate(*arguments, **options)
+
+    def _save(self, output_dir: str | None = None, *arguments, **options) -> None:
+        super()._save(output_dir, *arguments, **options)
+        follow_umask(output_dir or self.args.output_dir, "*.safetensors")
 
     def _save_checkpoint(self, *arguments, **options) -> None:
         with self.average.applied():
@@ -273,8 +316,13 @@ def build_trainer(
 
 
 def train(trainer: NerTrainer) -> None:
-    """Train, restore the best epoch, and save the model, the tokenizer and Trainer's state."""
+    """Train, restore the best epoch, and save the model, the tokenizer and Trainer's state.
+
+    Raises:
+        Interrupted: a signal arrived; a checkpoint was saved.
+    """
     args = trainer.args
+    trainer.add_callback(SaveAtSignal())
     result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():

@@ -294,6 +294,10 @@ BAD_FILES = {
         "expected B-DNA",
     ),
     "not UTF-8": (GOOD.encode() + b"a\tO\ncaf\xe9\tO\nb\tO\n", 7, "found byte 0xe9", "expected UTF-8 text"),
+    "a second file appended": (
+        b"IL-2\tB-protein\n\n\xef\xbb\xbf-DOCSTART-\tO\n\ngene\tO\n",
+        ":3: found a byte-order mark; expected none after the first line",
+    ),
     "not UTF-8 after a byte-order mark": (
         b"\xef\xbb\xbf" + GOOD.encode() + b"\xff\tO\n",
         6,

@@ -295,7 +295,8 @@ def test_a_batch_too_small_for_a_window_is_refused_before_anything_is_written(sa
 
 def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path, capsys):
     folder = tmp_path / "model"
-    sample_flags = [*sample_flags, "--do_report_page", "true"]
+    secret = "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"
+    sample_flags = [*sample_flags, "--do_report_page", "true", "--hub_token", secret]
     words = [sys.executable, "run_ner.py", *sample_flags, "--output_dir", str(folder)]
     with subprocess.Popen(words, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
@@ -303,6 +304,8 @@ def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert list(folder.glob("checkpoint-*")) and not (folder / "model.safetensors").exists()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
 
     assert run_ner.main([*sample_flags, "--output_dir", str(folder)]) == 2
     assert "--resume_from_checkpoint" in capsys.readouterr().err
@@ -634,6 +637,7 @@ BAD_INPUT = {
         lambda f: ["--push_to_hub", "--do_eval"],
         ["--push_to_hub", "ner_recipe.publishing"],
     ),
+    "optimizer's arguments": (lambda f: ["--do_train", "--optim_args", "a=1,x"], ["--optim_args", "'x'"]),
     "secret in a mistyped flag": (lambda f: ["--hub_tokn", "hf_abc"], ["--hub_tokn '***'", "--hub_token?"]),
     "push often": (lambda f: ["--do_train", "--hub_strategy", "checkpoint"], ["--hub_strategy", "end"]),
     "serve nothing": (lambda f: ["--do_serve_check"], ["--do_serve_check", "--do_eval"]),

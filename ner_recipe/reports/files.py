@@ -4,6 +4,7 @@ write_text(folder / "run.json", text)
 """
 
 import contextlib
+import os
 from pathlib import Path
 
 PAGE = "report.html"
@@ -41,6 +42,14 @@ def write_text(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
+
+
+def follow_umask(folder: str | Path, pattern: str) -> None:
+    """Let others read the files if the umask says so. safetensors writes files that only the owner reads."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in Path(folder).glob(pattern):
+        path.chmod(0o666 & ~umask)
 
 
 def clear_results(output_dir: str | Path, *, training: bool, resumed: bool) -> None:

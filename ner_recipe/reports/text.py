@@ -3,6 +3,7 @@
 write_split(output_dir, "test", result)
 """
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -144,6 +145,16 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
+def visible(word: str) -> str:
+    """A word whose control characters, which a terminal would obey, are written as escapes."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cf")
+        else character
+        for character in word
+    )
+
+
 def render_mistakes(result: SplitResult, limit: int | None = None) -> str:
     """Each sentence with an error (at most `limit`) as an aligned TOKEN / LABEL / PRED table."""
     sentences = list(zip(result.words, result.gold, result.predicted, strict=True))
@@ -153,6 +164,7 @@ def render_mistakes(result: SplitResult, limit: int | None = None) -> str:
     shown = wrong if limit is None else wrong[:limit]
     lines = [f"{len(wrong):,} of {len(sentences):,} sentences have an error; {len(shown):,} shown", ""]
     for number, words, gold, predicted in shown:
+        words = list(map(visible, words))
         widths = [max(map(len, column)) for column in (["TOKEN", *words], ["LABEL", *gold])]
         lines.append(f"sentence {number}")
         for word, label, guess in [("TOKEN", "LABEL", "PRED"), *zip(words, gold, predicted, strict=True)]:

@@ -205,6 +205,7 @@ class Search:
     ):
         self.model_args, self.data_args, self.args = arguments
         self.space, self.n_trials, self.trainer, self.splits = space, n_trials, trainer, splits
+        self.trainer.divergence = optuna.TrialPruned  # such a trial ends, and the search goes on
         self.number: int | None = None  # of the trial that runs
         self.objectives: list[float] = []
         self.first_seen: dict[int, float] = {}  # trial without parameters -> when this process first saw it
