@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
-from ner_recipe.checks import delete_checkpoints, parse_arguments
+from ner_recipe.checkpoints import delete_checkpoints
+from ner_recipe.checks import parse_arguments
 from ner_recipe.corpora import training_texts
 from ner_recipe.launch import one_process_note, run_command
 from ner_recipe.models import attention_name, resolve_model
@@ -47,6 +48,9 @@ def run(
         # Counted when the first page is drawn: the training does not wait for it.
         overview = functools.cache(lambda: corpus_overview(splits)) if data_args.do_report_page else None
         choices = [f"Precision: {args.precision_reason}", f"Attention: {attention_name(model)}"]
+        if args.resume_from_checkpoint:
+            passed = f" ({args.resuming_note})" if args.resuming_note else ""
+            choices.append(f"Resuming from {args.resume_from_checkpoint}{passed}")
         print(*choices, *one_process_note(args.world_size), sep="\n")
         if not args.do_train:
             clear_results(args.output_dir, training=False, resumed=False)

@@ -14,6 +14,7 @@ from jnlpba_dataset.alignment import (
     encode_subtokens,
     gather,
     inside_ids,
+    require_fast,
 )
 from jnlpba_dataset.jnlpba import (
     CITATION,
@@ -46,6 +47,7 @@ __all__ = [
     "gather",
     "inside_ids",
     "load_jnlpba",
+    "require_fast",
     "source_sha256",
     "split_counts",
     "whole_abstracts",

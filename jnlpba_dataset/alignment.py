@@ -105,6 +105,7 @@ def encode(
     Raises:
         AlignmentError: the tokenizer is slow, a window has no room for a subtoken, or the overlap fills it.
     """
+    require_fast(tokenizer)
     return encode_subtokens(
         tokenize_words(examples["tokens"], tokenizer),
         examples["ner_tags"],
@@ -198,13 +199,17 @@ def labelled_positions(starts: Sequence[int], sizes: Sequence[int]) -> np.ndarra
     return np.repeat(np.asarray(starts, dtype=np.int64) - before, sizes) + np.arange(sizes.sum())
 
 
-def special_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Encode one word to see which special tokens the tokenizer adds before and after a sequence."""
+def require_fast(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that can't tell the word of a subtoken."""
     if not tokenizer.is_fast:
         raise AlignmentError(
             f"{type(tokenizer).__name__} is a slow tokenizer, which can't tell the word of a subtoken; "
             "expected a fast one (choose a model with a tokenizer.json)"
         )
+
+
+def special_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
+    """Encode one word to see which special tokens the tokenizer adds before and after a sequence."""
     probe = tokenizer(
         ["a"], is_split_into_words=True, return_special_tokens_mask=True, return_token_type_ids=True
     )

@@ -150,6 +150,9 @@ class RecipeArguments(TrainingArguments):
             self.eval_strategy, self.save_strategy, self.load_best_model_at_end = "no", "no", False
         if not torch.accelerator.is_available():
             self.use_cpu = True
+        # checkpoints.py fills in what a resumed run must have in common, and which checkpoints are damaged.
+        self.deciding: dict[str, object] = {}
+        self.resuming_note = ""
         self.batch_rows_given = self.per_device_train_batch_size is not None
         self.per_device_train_batch_size = (
             self.per_device_train_batch_size if self.batch_rows_given else DEFAULT_BATCH_ROWS

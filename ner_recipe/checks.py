@@ -5,7 +5,6 @@ model_args, data_args, args = parse_arguments(argv)
 
 import dataclasses
 import math
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 from transformers.trainer_utils import HubStrategy
 
 from ner_recipe.arguments import (
-    LAST_CHECKPOINT,
     OF_A_RUN,
     Arguments,
     DataArguments,
@@ -21,13 +19,12 @@ from ner_recipe.arguments import (
     RecipeArguments,
     parse_flags,
 )
-from ner_recipe.averaging import TRAINED_WEIGHTS
+from ner_recipe.checkpoints import checkpoint_problems, deciding_settings
 from ner_recipe.launch import UsageError
 
 SELECTABLE = ("f1", "joint_f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
 SAMPLING = ("group_by_length", "random", "sequential", "batch_rebalance")
 PUBLISHED_ONCE = ("every_save", "end")  # the default and its meaning here: one commit, at the end
-CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 # Flag -> lowest value, and the value that it must stay below.
 RANGES = {
@@ -78,6 +75,7 @@ def check_arguments(model_args: ModelArguments, data_args: DataArguments, args: 
         problems.append("--do_serve_check: needs a split to serve; add --do_eval, --do_predict or both")
     problems += folder_problems(args.output_dir, model_args, args.do_train)
     if args.do_train:
+        args.deciding = deciding_settings(model_args, data_args, args)
         problems += checkpoint_problems(args)
     refuse(problems)
 
@@ -181,48 +179,6 @@ def batch_problems(args: RecipeArguments) -> list[str]:
     return problems
 
 
-def checkpoint_problems(args: RecipeArguments) -> list[str]:
-    """Refuse to mix two trainings in one folder; resolve where to resume from."""
-    last = last_checkpoint(args.output_dir)
-    wanted = args.resume_from_checkpoint
-    if wanted is None and last is not None:
-        return [
-            f"--output_dir: {last} is left over from an unfinished run; continue it with "
-            "--resume_from_checkpoint, choose another --output_dir, or delete the checkpoint"
-        ]
-    if wanted is not None and str(wanted).lower() in (LAST_CHECKPOINT, "true"):
-        if last is None and Path(args.output_dir, "run.json").is_file():
-            return [
-                f"--resume_from_checkpoint: the run in {args.output_dir} is finished; leave the flag out "
-                "to train again, or choose another --output_dir"
-            ]
-        if last is None:
-            return [
-                f"--resume_from_checkpoint: found no checkpoint in {args.output_dir}; leave the flag out to "
-                "start from the beginning"
-            ]
-        args.resume_from_checkpoint = str(last)
-    elif wanted is not None and not is_whole(Path(wanted)):
-        return [
-            f"--resume_from_checkpoint: found no checkpoint in {wanted}; expected a folder with "
-            f"{', '.join(CHECKPOINT_FILES)}"
-        ]
-    return [] if wanted is None else average_problems(args)
-
-
-def average_problems(args: RecipeArguments) -> list[str]:
-    """Refuse to resume with an average of the weights from a checkpoint without one, or the reverse."""
-    checkpoint = Path(args.resume_from_checkpoint)
-    averaged = (checkpoint / TRAINED_WEIGHTS).is_file()
-    if averaged == bool(args.ema_decay):
-        return []
-    began = "with" if averaged else "without"
-    return [
-        f"--ema_decay: found {args.ema_decay:g}, but {checkpoint} is of a training {began} averaged weights; "
-        "resume with the settings that it began with"
-    ]
-
-
 def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool) -> list[str]:
     """Refuse folders that are files, and an output folder with files that a run must not overwrite."""
     for flag, place in (("output_dir", output_dir), ("cache_dir", model_args.cache_dir)):
@@ -266,34 +222,3 @@ def writing_problems(flag: str, folder: str) -> list[str]:
     except OSError as error:
         return [f"--{flag}: nothing can be written in {place} ({error.strerror}); choose another folder"]
     return []
-
-
-def checkpoints(output_dir: str) -> list[Path]:
-    """The folders that Trainer keeps checkpoints in, oldest first."""
-    folders = [
-        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()
-    ]
-    return sorted(folders, key=lambda path: int(path.name[11:]))
-
-
-def delete_checkpoints(output_dir: str) -> None:
-    """Delete the checkpoints of a finished run, the newest first.
-
-    A run that is killed here resumes from an older checkpoint, at the latest that of the best epoch, and gets
-    the same model. A checkpoint is not whole from the moment its deletion begins.
-    """
-    for checkpoint in reversed(checkpoints(output_dir)):
-        (checkpoint / "trainer_state.json").unlink(missing_ok=True)
-        shutil.rmtree(checkpoint)
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint has all its files."""
-    states = any(checkpoint.glob("rng_state*.pth"))
-    return states and all((checkpoint / name).is_file() for name in CHECKPOINT_FILES)
-
-
-def last_checkpoint(output_dir: str) -> Path | None:
-    """The newest whole checkpoint. A kill may have cut the last one short."""
-    whole = [path for path in checkpoints(output_dir) if is_whole(path)]
-    return whole[-1] if whole else None

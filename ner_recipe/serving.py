@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.pipelines.token_classification import AggregationStrategy
 
-from jnlpba_dataset import encode_subtokens, gather
+from jnlpba_dataset import encode_subtokens, gather, require_fast
 from metrics import entities, span_scores
 from ner_recipe.corpora import Split
 from ner_recipe.decoding import joint_decoding
@@ -78,6 +78,7 @@ class Annotator:
         buffer: how many texts are read ahead and sorted by length.
 
     Raises:
+        AlignmentError: a slow tokenizer.
         ServeError: the tokenizer does not say how long a text the model takes, or the labels are not IOB2.
     """
 
@@ -95,6 +96,7 @@ class Annotator:
             model = AutoModelForTokenClassification.from_pretrained(
                 model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
+        require_fast(tokenizer)
         self.model, self.tokenizer = model.to(device).eval(), tokenizer
         self.batch_tokens, self.buffer = batch_tokens, buffer
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]

@@ -5,6 +5,7 @@ trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +28,14 @@ from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
-from ner_recipe.checks import last_checkpoint
+from ner_recipe.checkpoints import SETTINGS_FILE, last_checkpoint
 from ner_recipe.corpora import Split, document_numbers, label_names, load_splits
 from ner_recipe.decoding import first_subtokens, joint_decoding
 from ner_recipe.interruption import SaveAtSignal
 from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import fit_together, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
-from ner_recipe.reports.files import follow_umask
+from ner_recipe.reports.files import follow_umask, write_text
 from ner_recipe.reports.history import kept_history, loss_text, training_facts
 from ner_recipe.reports.result import SplitResult, make_result, with_facts
 from ner_recipe.reports.text import served_forms
@@ -111,6 +112,7 @@ class NerTrainer(Trainer):
         super().__init__(
             compute_loss_func=self.batch_loss, preprocess_logits_for_metrics=self.reduce_logits, **options
         )
+        self.corpus: dict[str, str] = {}  # fingerprints by role
         self.average = WeightAverage()
         self.add_callback(self.average)
 
@@ -193,6 +195,8 @@ class NerTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             self.average.save(output_dir)
+            began = {"settings": self.args.deciding, "corpus": self.corpus}
+            write_text(Path(output_dir, SETTINGS_FILE), json.dumps(began, indent=1) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -310,6 +314,7 @@ def build_trainer(
         )
     except (ValueError, RuntimeError, ImportError) as error:  # a setting or a logger that is not available
         raise UsageError(" ".join(str(error).split())) from error
+    trainer.corpus = {role: split.counts["fingerprint"] for role, split in splits.items() if role != "test"}
     if "train" in splits:
         trainer._get_train_sampler()  # refuses impossible batches before anything is written
     return trainer, scorers
@@ -322,6 +327,8 @@ def train(trainer: NerTrainer) -> None:
         Interrupted: a signal arrived; a checkpoint was saved.
     """
     args = trainer.args
+    if args.resume_from_checkpoint:
+        refuse_another_corpus(Path(args.resume_from_checkpoint), trainer.corpus)
     trainer.add_callback(SaveAtSignal())
     result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
@@ -331,6 +338,17 @@ def train(trainer: NerTrainer) -> None:
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
     trainer.save_state()
+
+
+def refuse_another_corpus(checkpoint: Path, corpus: Mapping[str, str]) -> None:
+    """Refuse to go on from a checkpoint with sentences or tags that it was not trained or selected on."""
+    began = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["corpus"]
+    for role, fingerprint in corpus.items():
+        if began.get(role) != fingerprint:
+            raise UsageError(
+                f"--resume_from_checkpoint: {checkpoint} began with another {role} split (fingerprint "
+                f"{began.get(role)}, now {fingerprint}); restore it, or start anew in another --output_dir"
+            )
 
 
 def evaluate(trainer: NerTrainer, scorers: Mapping[str, SplitScorer]) -> dict[str, SplitResult]:

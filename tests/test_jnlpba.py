@@ -295,8 +295,10 @@ BAD_FILES = {
     ),
     "not UTF-8": (GOOD.encode() + b"a\tO\ncaf\xe9\tO\nb\tO\n", 7, "found byte 0xe9", "expected UTF-8 text"),
     "a second file appended": (
-        b"IL-2\tB-protein\n\n\xef\xbb\xbf-DOCSTART-\tO\n\ngene\tO\n",
-        ":3: found a byte-order mark; expected none after the first line",
+        GOOD.encode() + b"\n\xef\xbb\xbf-DOCSTART-\tO\n\ngene\tO\n",
+        7,
+        "found a byte-order mark",
+        "expected none after the first line",
     ),
     "not UTF-8 after a byte-order mark": (
         b"\xef\xbb\xbf" + GOOD.encode() + b"\xff\tO\n",

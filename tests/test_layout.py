@@ -20,19 +20,11 @@ from ner_recipe.checks import parse_arguments
 COMMANDS = ("run_ner", "lr_range_test", "hyperparameter_search")
 # A module of ner_recipe imports only modules that stand before it here.
 ORDER = (
-    *("launch", "interruption", "arguments", "averaging", "checks", "corpora", "decoding", "attention"),
-    *(
-        "dropout",
-        "models",
-        "batching",
-        "reports.files",
-        "reports.intervals",
-        "reports.result",
-        "reports.predictions",
-    ),
-    *("reports.history", "reports.comparison", "reports.error_analysis", "reports.text", "reports.figures"),
-    *("reports.page", "reports.callback", "reports.record", "reports.card", "reports.__main__"),
-    *("serving", "publishing", "training"),
+    *("launch", "interruption", "arguments", "averaging", "checkpoints", "checks", "corpora", "decoding"),
+    *("attention", "dropout", "models", "batching", "reports.files", "reports.intervals"),
+    *("reports.result", "reports.predictions", "reports.history", "reports.comparison"),
+    *("reports.error_analysis", "reports.text", "reports.figures", "reports.page", "reports.callback"),
+    *("reports.record", "reports.card", "reports.__main__", "serving", "publishing", "training"),
     *("tuning.lr_rules", "tuning.search_space", "tuning.range_test", "tuning.search"),
 )
 OURS = ("ner_recipe", "jnlpba_dataset", "metrics", *COMMANDS)

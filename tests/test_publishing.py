@@ -274,7 +274,7 @@ def test_only_what_the_recipe_writes_goes_up(corpus, trained, tmp_path):
         (tmp_path / name).write_text("")
     text = {name for name in on_disk(trained) if name.startswith(("predictions_", "mistakes_", "report"))}
     expected = set(on_disk(trained)) - (text if corpus == "custom" else set())
-    assert set(published_files(tmp_path, corpus)) == expected and len(text) == 5
+    assert set(published_files(tmp_path, corpus)) == expected and len(text) == 7
 
 
 def test_a_finished_run_goes_later_and_its_card_then_names_the_repository(

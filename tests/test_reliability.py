@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from conftest import REPO, run_program
 from safetensors.torch import load_file, save_file
 
 import run_ner
-from ner_recipe import checks
-from ner_recipe.checks import CHECKPOINT_FILES, delete_checkpoints, last_checkpoint
+from jnlpba_dataset.jnlpba import SAMPLE_FOLDER
+from ner_recipe import checkpoints
+from ner_recipe.checkpoints import CHECKPOINT_FILES, SETTINGS_FILE, delete_checkpoints, last_checkpoint
 from ner_recipe.reports.result import make_result
 from ner_recipe.reports.text import render_mistakes
 
@@ -77,7 +79,7 @@ def test_no_moment_of_the_deletion_leaves_a_newer_checkpoint_without_the_best(tm
         remove(folder)
         left.append(last_checkpoint(str(tmp_path)))
 
-    monkeypatch.setattr(checks.shutil, "rmtree", watched)
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", watched)
     delete_checkpoints(str(tmp_path))
     assert [path and path.name for path in left] == [*["checkpoint-8"] * 2, *["checkpoint-4"] * 2, None, None]
 
@@ -96,28 +98,97 @@ def test_escapes_of_a_corpus_do_not_reach_the_terminal():
     assert all(character.isprintable() or character == "\n" for character in text)
 
 
+def interrupted(number: int, flags: list[str], folder: Path) -> str:
+    """Stop a training by a signal after its first step; what it said."""
+    words = [sys.executable, "run_ner.py", *flags, "--output_dir", str(folder), "--logging_steps", "1"]
+    with subprocess.Popen(words, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for line in process.stdout:
+            if b"'loss'" in line:
+                process.send_signal(number)
+                break
+        _, errors = process.communicate()
+    assert process.returncode == 128 + number, errors.decode()
+    return errors.decode()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_and_the_resumed_run_ends_with_the_same_model(
     number, trained, sample_flags, tmp_path
 ):
     folder = tmp_path / "model"
-    words = [sys.executable, "run_ner.py", *sample_flags, "--output_dir", str(folder)]
-    logging = [*words, "--logging_steps", "1"]
-    with subprocess.Popen(logging, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        for line in process.stdout:
-            if b"'loss'" in line:  # after a first step, and long before the first checkpoint of its own
-                process.send_signal(number)
-                break
-        _, errors = process.communicate()
-    error = errors.decode()
-    assert process.returncode == 128 + number, error
+    error = interrupted(number, sample_flags, folder)
     (checkpoint,) = folder.glob("checkpoint-*")
     assert f"run_ner.py: interrupted; {checkpoint} was saved" in error and "Traceback" not in error
     assert int(checkpoint.name[11:]) < 20, "it did not wait for the epoch"
     assert not (folder / "model.safetensors").exists()
 
-    result = run_program(*words[2:], "--resume_from_checkpoint")
+    newer = folder / "checkpoint-9999"
+    shutil.copytree(checkpoint, newer)
+    os.truncate(newer / "optimizer.pt", 1000)
+    result = run_program(*sample_flags, "--output_dir", folder, "--resume_from_checkpoint")
     assert result.returncode == 0, result.stderr
-    assert load_file(folder / "model.safetensors").keys() == load_file(trained / "model.safetensors").keys()
+    assert f"Resuming from {checkpoint} ({newer}/optimizer.pt is damaged" in result.stdout
+    expected = load_file(trained / "model.safetensors")
     for name, weight in load_file(folder / "model.safetensors").items():
-        assert torch.equal(weight, load_file(trained / "model.safetensors")[name]), name
+        assert torch.equal(weight, expected.pop(name)), name
+    assert not expected
+
+
+def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
+    sample_flags, tmp_path, capsys
+):
+    corpus, folder = tmp_path / "corpus", tmp_path / "model"
+    shutil.copytree(SAMPLE_FOLDER, corpus)
+    flags = [*sample_flags, "--dataset_config_name", "jnlpba", "--data_dir", str(corpus)]
+    interrupted(signal.SIGTERM, flags, folder)
+    (checkpoint,) = folder.glob("checkpoint-*")
+    files = {path: path.read_bytes() for path in checkpoint.iterdir()}
+
+    def refused(*more: str) -> str:
+        resumed = [*flags, "--output_dir", str(folder), "--resume_from_checkpoint", *more]
+        assert run_ner.main(resumed) == 2
+        assert {path: path.read_bytes() for path in checkpoint.iterdir()} == files
+        assert [path.name for path in folder.iterdir()] == [checkpoint.name]
+        return capsys.readouterr().err
+
+    error = refused("--seed", "2", "--learning_rate", "1e-4", "--show_mistakes", "3")
+    assert f"{checkpoint} began with --learning_rate 0.003 (now 0.0001), --seed 1 (now 2);" in error
+
+    train = corpus / "train.tsv"
+    original = train.read_text()
+    train.write_text(original.replace("protein", "DNA", 1))
+    assert f"{checkpoint} began with another train split (fingerprint " in refused()
+    train.write_text(original)
+
+    settings = checkpoint / SETTINGS_FILE
+    settings.write_text("{")
+    files[settings] = b"{"
+    assert f"{settings} can't be read" in refused()
+
+
+DAMAGES = {
+    "model.safetensors": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "training_weights.safetensors": lambda path: path.write_bytes(b""),
+    "optimizer.pt": lambda path: path.write_bytes(b""),
+    "scheduler.pt": lambda path: os.truncate(path, 100),
+    "rng_state.pth": lambda path: path.write_bytes(path.read_bytes()[::-1]),
+    "trainer_state.json": lambda path: path.write_text('{"global_step": -5}'),
+    "run_settings.json": lambda path: path.unlink(),
+}
+
+
+def test_a_damaged_checkpoint_is_refused_by_the_name_of_its_file(sample_flags, tmp_path, capsys):
+    interrupted(signal.SIGTERM, sample_flags, tmp_path / "model")
+    (checkpoint,) = (tmp_path / "model").glob("checkpoint-*")
+    assert {*DAMAGES} <= {path.name for path in checkpoint.iterdir()}
+    for name, harm in DAMAGES.items():
+        folder = tmp_path / name
+        copy = folder / checkpoint.name
+        shutil.copytree(checkpoint, copy)
+        harm(copy / name)
+        for value in ([], [str(copy)]):
+            words = ["--output_dir", str(folder), "--resume_from_checkpoint", *value]
+            assert run_ner.main([*sample_flags, *words]) == 2
+            error = capsys.readouterr().err
+            assert "--resume_from_checkpoint: " in error and str(folder) in error
+            assert name in error or (not value and not (copy / name).exists())

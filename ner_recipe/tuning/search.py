@@ -205,7 +205,6 @@ class Search:
     ):
         self.model_args, self.data_args, self.args = arguments
         self.space, self.n_trials, self.trainer, self.splits = space, n_trials, trainer, splits
-        self.trainer.divergence = optuna.TrialPruned  # such a trial ends, and the search goes on
         self.number: int | None = None  # of the trial that runs
         self.objectives: list[float] = []
         self.first_seen: dict[int, float] = {}  # trial without parameters -> when this process first saw it
@@ -305,6 +304,7 @@ def run_trial(study: optuna.Study, task: Search) -> None:
     """Run one trial with Trainer's own search. It may end complete, pruned or surplus."""
     task.number = None
     task.trainer.model_init = task.model_init
+    task.trainer.divergence = optuna.TrialPruned  # such a trial ends, and the search goes on
     try:
         task.trainer.hyperparameter_search(
             hp_space=task.space_of,

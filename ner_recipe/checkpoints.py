@@ -1,0 +1,177 @@
+"""Checkpoints: which are whole, what they must be resumed with, and their deletion.
+
+problems = checkpoint_problems(args)        # also chooses the checkpoint to resume from
+"""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ner_recipe.arguments import LAST_CHECKPOINT, DataArguments, ModelArguments, RecipeArguments
+
+STATE_FILE = "trainer_state.json"
+SETTINGS_FILE = "run_settings.json"  # in a checkpoint: what it must be resumed with
+CHECKPOINT_FILES = (
+    *("model.safetensors", "optimizer.pt", "scheduler.pt", STATE_FILE),
+    SETTINGS_FILE,
+)
+# The settings that change the trained model. A run can't be resumed with others.
+DECIDING = {
+    "model": (
+        *("model_name_or_path", "model_revision", "do_lower_case", "attn_implementation"),
+        *("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    ),
+    "data": (
+        *("dataset_name", "dataset_config_name", "train_split_name", "eval_split_name", "train_on"),
+        *("max_seq_length", "stride", "label_all_tokens", "max_train_samples", "max_eval_samples"),
+    ),
+    "trainer": (
+        *("learning_rate", "num_train_epochs", "max_steps", "train_batch_tokens", "warmup_steps"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "lr_scheduler_type"),
+        *("lr_scheduler_kwargs", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2"),
+        *("adam_epsilon", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "ema_decay"),
+        *("seed", "data_seed", "bf16", "fp16", "eval_strategy", "eval_steps", "metric_for_best_model"),
+        *("greater_is_better", "load_best_model_at_end", "world_size"),
+    ),
+}
+
+
+def checkpoint_problems(args: RecipeArguments) -> list[str]:
+    """Refuse to mix two trainings in one folder; resolve where to resume from, past damaged checkpoints.
+
+    `args.resuming_note` says which checkpoints were passed over.
+    """
+    last, wanted = last_checkpoint(args.output_dir), args.resume_from_checkpoint
+    if wanted is None and last is not None:
+        return [
+            f"--output_dir: {last} is left over from an unfinished run; continue it with "
+            "--resume_from_checkpoint, choose another --output_dir, or delete the checkpoint"
+        ]
+    if wanted is None:
+        return []
+    if str(wanted).lower() in (LAST_CHECKPOINT, "true"):
+        whole, damages = whole_checkpoint(args.output_dir)
+        if whole is None:
+            return [nothing_to_resume(args.output_dir, damages)]
+        args.resume_from_checkpoint, args.resuming_note = str(whole), "; ".join(damages)
+    elif found := damage(Path(wanted)):
+        return [f"--resume_from_checkpoint: {found}; name another checkpoint"]
+    return resuming_problems(Path(args.resume_from_checkpoint), args)
+
+
+def nothing_to_resume(output_dir: str, damages: list[str]) -> str:
+    """Why no checkpoint in a folder can be resumed from, and what to do."""
+    if damages:
+        reason = f"no checkpoint in {output_dir} is whole: {'; '.join(damages)}"
+    elif Path(output_dir, "run.json").is_file():
+        reason = f"the run in {output_dir} is finished"
+    else:
+        reason = f"found no checkpoint in {output_dir}"
+    return f"--resume_from_checkpoint: {reason}; leave the flag out to train from the beginning"
+
+
+def deciding_settings(
+    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments
+) -> dict[str, object]:
+    """The values of DECIDING, by name."""
+    groups = {"model": model_args, "data": data_args, "trainer": args}
+    values = {name: getattr(groups[group], name) for group, names in DECIDING.items() for name in names}
+    return {name: getattr(value, "value", value) for name, value in values.items()}  # enumerations as text
+
+
+def resuming_problems(checkpoint: Path, args: RecipeArguments) -> list[str]:
+    """The settings of a checkpoint that this run would change, as one problem."""
+    try:
+        began = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"]
+        changed = [
+            f"--{name} {began.get(name)} (now {value})"
+            for name, value in args.deciding.items()
+            if began.get(name) != value
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"--resume_from_checkpoint: {checkpoint / SETTINGS_FILE} can't be read: {error!r}"]
+    if not changed:
+        return []
+    return [
+        f"--resume_from_checkpoint: {checkpoint} began with {', '.join(changed)}; resume with what it began "
+        "with, or start anew in another --output_dir"
+    ]
+
+
+def checkpoints(output_dir: str) -> list[Path]:
+    """The folders that Trainer keeps checkpoints in, oldest first."""
+    folders = [
+        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()
+    ]
+    return sorted(folders, key=lambda path: int(path.name[11:]))
+
+
+def delete_checkpoints(output_dir: str) -> None:
+    """Delete the checkpoints of a finished run, the newest first.
+
+    A run that is killed here resumes from an older checkpoint, at the latest that of the best epoch, and gets
+    the same model. A checkpoint is not whole from the moment its deletion begins.
+    """
+    for checkpoint in reversed(checkpoints(output_dir)):
+        (checkpoint / STATE_FILE).unlink(missing_ok=True)
+        shutil.rmtree(checkpoint)
+
+
+def last_checkpoint(output_dir: str) -> Path | None:
+    """The newest checkpoint with all its files. A kill may have cut the last one short."""
+    complete = [path for path in checkpoints(output_dir) if not missing_file(path)]
+    return complete[-1] if complete else None
+
+
+def whole_checkpoint(output_dir: str) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files can be read, and the damage of each newer one with all its files."""
+    damages = []
+    for checkpoint in reversed(checkpoints(output_dir)):
+        found = damage(checkpoint)
+        if found is None:
+            return checkpoint, damages
+        if not missing_file(checkpoint):
+            damages.append(found)
+    return None, damages
+
+
+def missing_file(checkpoint: Path) -> str | None:
+    """The name of a file that a checkpoint lacks. Each process has a random state of its own."""
+    missing = [name for name in CHECKPOINT_FILES if not (checkpoint / name).is_file()]
+    if not any(checkpoint.glob("rng_state*.pth")):
+        missing.append("rng_state.pth")
+    return missing[0] if missing else None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """The first file of a checkpoint that is missing or can't be read; None if it is whole.
+
+    Nothing is unpickled: torch's files are archives with checksums.
+    """
+    if missing := missing_file(checkpoint):
+        return f"found no {missing} in {checkpoint}"
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt"):
+                pass  # checks the header and the length of the file
+        except (SafetensorError, OSError) as error:
+            return f"{path} is damaged ({error})"
+    for path in (*sorted(checkpoint.glob("*.pt")), *sorted(checkpoint.glob("*.pth"))):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, OSError) as error:
+            broken = str(error)
+        if broken:
+            return f"{path} is damaged ({broken})"
+    try:
+        step = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{checkpoint / STATE_FILE} is damaged ({error!r})"
+    named = checkpoint.name.removeprefix("checkpoint-")
+    if not isinstance(step, int) or step < 1 or (named.isdigit() and step != int(named)):
+        return f"{checkpoint / STATE_FILE} is damaged (global_step is {step})"
+    return None
