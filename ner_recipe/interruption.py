@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: save a checkpoint after the current step, then stop.
+"""Ctrl-C and SIGTERM while the model trains: save a checkpoint after the current step, then stop.
 
 trainer.add_callback(SaveAtSignal())        # after all others
 """
@@ -50,13 +50,24 @@ class SaveAtSignal(TrainerCallback):
             signal.signal(*self.before.popitem())
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if not float(state.epoch).is_integer():  # at the end of an epoch there may be an evaluation first
+            self.agree(args, control)
+        return control
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self.agree(args, control)
+        return control
+
+    on_evaluate = on_epoch_end  # a signal may have come during the evaluation
+
+    def agree(self, args: TrainingArguments, control: TrainerControl) -> None:
+        """Save and stop if any process got a signal."""
         if args.world_size > 1:
             received = torch.tensor(self.received, device=args.device)
             torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
             self.received = int(received)
         if self.received:
             self.stopping = control.should_save = True
-        return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.stopping:

@@ -12,6 +12,7 @@ import itertools
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +68,9 @@ class Annotator:
             print(entities)
 
     A text is cut where the tokenizer cuts it, at white space and punctuation, and the most probable valid
-    tags of the whole text are taken. A text longer than a window goes through overlapping windows, of which
-    exactly one owns each word, as in training.
+    tags of the whole text are taken. Only the first subtoken of each word counts if the configuration of the
+    model says that it was trained with `--label_all_tokens false`. A text longer than a window goes through
+    overlapping windows, of which exactly one owns each word, as in training.
 
     Args:
         model: a folder, a Hub id, or a loaded model.
@@ -84,19 +86,20 @@ class Annotator:
 
     def __init__(
         self,
-        model: str | PreTrainedModel,
+        model: str | Path | PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         device: str | torch.device = "cpu",
         batch_tokens: int = 4096,
         buffer: int = 512,
     ):
-        if isinstance(model, str):
+        if not isinstance(model, PreTrainedModel):
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             model = AutoModelForTokenClassification.from_pretrained(
                 model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
         require_fast(tokenizer)
+        self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
         self.model, self.tokenizer = model.to(device).eval(), tokenizer
         self.batch_tokens, self.buffer = batch_tokens, buffer
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
@@ -109,10 +112,15 @@ class Annotator:
         Yields:
             A list of entities in the order of the text: `start` and `end` (half-open, in characters),
             `label`, `text` (equal to text[start:end]) and `score`, the mean probability of its words.
+
+        Raises:
+            TypeError: one text instead of several.
         """
+        if isinstance(texts, str):
+            raise TypeError("found one text; expected several, such as [text]")
         texts = iter(texts)
-        while chunk := list(itertools.islice(texts, self.buffer)):
-            yield from self.annotate(chunk)
+        chunks = iter(lambda: list(itertools.islice(texts, self.buffer)), [])
+        return itertools.chain.from_iterable(map(self.annotate, chunks))
 
     def annotate(self, texts: Sequence[str]) -> list[list[dict]]:
         """The entities of each text."""
@@ -128,7 +136,7 @@ class Annotator:
             [[ids for ids, _, _ in words] for words in split],
             [[0] * len(words) for words in split],
             range(len(texts)),
-            inside=range(len(self.label_names)),
+            inside=range(len(self.label_names)) if self.label_all_tokens else None,
             tokenizer=self.tokenizer,
             max_seq_length=self.max_length,
         )

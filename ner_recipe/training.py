@@ -53,6 +53,8 @@ def prepare(
     labels = label_names(next(iter(splits.values())).sentences)
     set_seed(args.seed)
     model = load_model(model_args, labels, args.do_train, args.fp32_attention)
+    if args.do_train:
+        model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
     fit_together(data_args, tokenizer, model)
     with args.main_process_first(desc="encoding"):
         splits = {
@@ -172,7 +174,7 @@ class NerTrainer(Trainer):
         if not self.args.logging_nan_inf_filter or math.isfinite(value):
             return
         last = last_checkpoint(self.args.output_dir)
-        kept = f"{last} holds the last good model" if last else "No model was saved"
+        kept = f"{last} holds the last good model; use another --output_dir" if last else "No model was saved"
         raise self.divergence(
             f"--learning_rate: the {name} is {float(value)} at step {self.state.global_step + 1} of "
             f"{self.state.max_steps} (rate {self._get_learning_rate():.3g}); use a lower rate or more "

@@ -128,6 +128,11 @@ def test_the_served_check_scores_the_annotator(trained, annotator):
         assert any(line.split()[:2] == [form, JOINT] and f"{f1:.4f}" in line for line in report.splitlines())
 
 
+def test_one_text_is_not_taken_for_many(annotator):
+    with pytest.raises(TypeError, match=r"such as \[text\]"):
+        annotator("GATA-3")
+
+
 def test_labels_of_another_scheme_are_refused(trained):
     model = AutoModelForTokenClassification.from_pretrained(trained)
     model.config.id2label = dict(enumerate(["O", *[f"LABEL_{number}" for number in range(1, 11)]]))

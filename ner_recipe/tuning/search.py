@@ -37,6 +37,7 @@ from ner_recipe.launch import UsageError
 from ner_recipe.models import load_model
 from ner_recipe.reports.files import write_text
 from ner_recipe.reports.record import current_commit, unusual_protocol
+from ner_recipe.training import SplitScorer
 from ner_recipe.tuning.search_space import Space, end_problems, holder, read_space, suggested
 
 # The settings in which two commands of one search may differ: places, and what is only shown.
@@ -229,9 +230,9 @@ class Search:
             role: encode_split(split, role, data_args, self.trainer.processing_class, model_args.cache_dir)
             for role, split in self.splits.items()
         }
-        # The scorer keeps the first windows of validation: a trial's own differ from them only in the labels.
         self.trainer.train_dataset = splits["train"].windows
         self.trainer.eval_dataset = splits["validation"].windows
+        self.trainer.compute_metrics = SplitScorer(splits["validation"], {})
         labels = label_names(splits["train"].sentences)
         return load_model(model_args, labels, True, self.args.fp32_attention)
 
