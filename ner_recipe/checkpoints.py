@@ -34,7 +34,7 @@ DECIDING = {
         *("lr_scheduler_kwargs", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2"),
         *("adam_epsilon", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "ema_decay"),
         *("neftune_noise_alpha", "ignore_data_skip"),
-        *("seed", "data_seed", "bf16", "fp16", "eval_strategy", "eval_steps", "metric_for_best_model"),
+        *("seed", "data_seed", "mixed_precision", "eval_strategy", "eval_steps", "metric_for_best_model"),
         *("greater_is_better", "load_best_model_at_end", "world_size"),
     ),
 }
@@ -141,10 +141,14 @@ def whole_checkpoint(output_dir: str) -> tuple[Path | None, list[str]]:
 
 def missing_file(checkpoint: Path) -> str | None:
     """The name of a file that a checkpoint lacks. Each process has a random state of its own."""
-    missing = [name for name in CHECKPOINT_FILES if not (checkpoint / name).is_file()]
-    if not any(checkpoint.glob("rng_state*.pth")):
-        missing.append("rng_state.pth")
-    return missing[0] if missing else None
+    try:
+        processes = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"][
+            "world_size"
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        processes = 1  # `damage` says what is wrong with that file
+    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    return next((name for name in (*CHECKPOINT_FILES, *states) if not (checkpoint / name).is_file()), None)
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -164,7 +168,7 @@ def damage(checkpoint: Path) -> str | None:
         try:
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
             broken = str(error)
         if broken:
             return f"{path} is damaged ({broken})"

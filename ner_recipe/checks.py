@@ -47,6 +47,7 @@ FIXED = {
     "batch_eval_metrics": False,
     "prediction_loss_only": False,
     "include_for_metrics": [],
+    "save_only_model": False,
 }
 
 
@@ -154,7 +155,7 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     for name, needed in FIXED.items():
         found = getattr(args, name)
         if found != needed:
-            problems.append(f"--{name}: found {found}; expected {needed}, or words could not be scored")
+            problems.append(f"--{name}: found {found}; expected {needed}, which the recipe relies on")
     return problems
 
 

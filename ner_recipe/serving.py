@@ -75,7 +75,7 @@ class Annotator:
     Args:
         model: a folder, a Hub id, or a loaded model.
         tokenizer: of a loaded model.
-        device: as torch names it.
+        device: as torch names it; where the model is (the CPU, if it is loaded here) if not given.
         batch_tokens: subtokens in a batch, padding included.
         buffer: how many texts are read ahead and sorted by length.
 
@@ -89,7 +89,7 @@ class Annotator:
         model: str | Path | PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
         batch_tokens: int = 4096,
         buffer: int = 512,
     ):
@@ -100,7 +100,7 @@ class Annotator:
             )
         require_fast(tokenizer)
         self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
-        self.model, self.tokenizer = model.to(device).eval(), tokenizer
+        self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
         self.batch_tokens, self.buffer = batch_tokens, buffer
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.max_length = longest_text(tokenizer, model.config.name_or_path)
@@ -152,10 +152,13 @@ class Annotator:
     def log_probabilities(self, rows: Mapping[str, list]) -> list[np.ndarray]:
         """Of each label for each subtoken of each window: (subtokens, labels) by window."""
         names = [name for name in self.tokenizer.model_input_names if name in rows]
-        found: list = [None] * len(rows["length"])
+        nothing = np.empty((0, len(self.label_names)), dtype=np.float32)
+        found = [nothing] * len(rows["length"])
         for batch in batches_by_length(rows["length"], self.batch_tokens):
             inputs = self.tokenizer.pad(
-                {name: [rows[name][row] for row in batch] for name in names}, return_tensors="pt"
+                {name: [rows[name][row] for row in batch] for name in names},
+                padding_side="right",
+                return_tensors="pt",
             )
             logits = self.model(**inputs.to(self.model.device)).logits.float()
             for row, values in zip(batch, logits.log_softmax(dim=-1).cpu().numpy(), strict=True):
@@ -164,8 +167,11 @@ class Annotator:
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Rows, longest first, in batches of up to `tokens` subtokens, padding included; at least one row."""
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    """Rows, longest first, in batches of up to `tokens` subtokens, padding included; at least one row.
+
+    Empty rows, those of empty texts without special tokens, are left out.
+    """
+    order = sorted((row for row, length in enumerate(lengths) if length), key=lambda row: -lengths[row])
     start = 0
     while start < len(order):
         end = start + max(1, tokens // lengths[order[start]])
@@ -203,6 +209,8 @@ def found_entities(
     found = []
     for label, first, end in sorted(entities(tags), key=lambda entity: entity[1]):
         place = without_space(text, words[first][1], words[end - 1][2])
+        if place[0] >= place[1]:  # white space alone, which a byte-level tokenizer takes for a word
+            continue
         score = float(np.mean(probabilities[first:end]))
         found.append(
             {

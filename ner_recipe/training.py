@@ -31,7 +31,7 @@ from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presen
 from ner_recipe.checkpoints import SETTINGS_FILE, last_checkpoint
 from ner_recipe.corpora import Split, document_numbers, label_names, load_splits
 from ner_recipe.decoding import first_subtokens, joint_decoding
-from ner_recipe.interruption import SaveAtSignal
+from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import fit_together, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
@@ -153,6 +153,9 @@ class NerTrainer(Trainer):
         return self.batches
 
     def _run_epoch(self, *, epoch: int, **options) -> None:
+        if self.state.global_step >= self.state.max_steps:  # resumed after the last step of all
+            self.control.should_training_stop = True
+            return
         # Resumed within an epoch by several processes, accelerate would not tell the batches which one it is.
         if self.batches is not None:
             self.batches.set_epoch(epoch)
@@ -165,7 +168,7 @@ class NerTrainer(Trainer):
 
     def _get_grad_norm(self, *arguments, **options) -> torch.Tensor | float:
         norm = super()._get_grad_norm(*arguments, **options)
-        if not self.args.fp16:  # whose scaler skips a step with such a gradient, and goes on
+        if self.accelerator.scaler is None:  # that of fp16 skips a step with such a gradient, and goes on
             self.refuse_divergence("gradient norm", norm)
         return norm
 
@@ -203,6 +206,8 @@ class NerTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.args.ema_decay:
+            # In a second attempt, after the memory did not suffice, the model no longer has the average.
+            self._load_from_checkpoint(checkpoint)
             self.average.resume(checkpoint, self.model)
 
     def num_examples(self, dataloader: torch.utils.data.DataLoader) -> int:
@@ -331,8 +336,8 @@ def train(trainer: NerTrainer) -> None:
     args = trainer.args
     if args.resume_from_checkpoint:
         refuse_another_corpus(Path(args.resume_from_checkpoint), trainer.corpus)
-    trainer.add_callback(SaveAtSignal())
-    result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    with save_at_signal(trainer):
+        result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
         # A pickle of the arguments, with the Hub token among them, must not be published.

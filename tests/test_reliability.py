@@ -3,6 +3,7 @@
 python -m pytest tests/test_reliability.py
 """
 
+import json
 import os
 import shutil
 import signal
@@ -15,13 +16,17 @@ import pytest
 import torch
 from conftest import REPO, run_program
 from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
 
 import run_ner
 from jnlpba_dataset.jnlpba import SAMPLE_FOLDER
 from ner_recipe import checkpoints
 from ner_recipe.checkpoints import CHECKPOINT_FILES, SETTINGS_FILE, delete_checkpoints, last_checkpoint
+from ner_recipe.checks import parse_arguments
+from ner_recipe.interruption import Interrupted
 from ner_recipe.reports.result import make_result
 from ner_recipe.reports.text import render_mistakes
+from ner_recipe.training import build_trainer, prepare, train
 
 
 @pytest.mark.parametrize(
@@ -132,6 +137,47 @@ def test_a_signal_saves_a_checkpoint_and_the_resumed_run_ends_with_the_same_mode
     for name, weight in load_file(folder / "model.safetensors").items():
         assert torch.equal(weight, expected.pop(name)), name
     assert not expected
+
+
+class SendsSigterm(TrainerCallback):
+    """Sends SIGTERM to this process at one event of one epoch."""
+
+    def __init__(self, event: str, epoch: float):
+        self.epoch = epoch
+        setattr(self, event, self.send)
+
+    def send(self, args, state, control, **others):
+        if state.epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("event", "epoch"), [("on_step_end", 1), ("on_evaluate", 1), ("on_step_end", 3), ("on_evaluate", 3)]
+)
+def test_a_signal_at_the_end_of_an_epoch_waits_for_its_evaluation(
+    event, epoch, trained, sample_flags, tmp_path
+):
+    flags = [*sample_flags, "--output_dir", str(tmp_path)]
+    model_args, data_args, args = parse_arguments(flags)
+    loaded = prepare(["train", "validation"], model_args, data_args, args)
+    trainer, _ = build_trainer(*loaded, args, facts={})
+    trainer.add_callback(SendsSigterm(event, epoch))
+    with pytest.raises(Interrupted, match=r"checkpoint-\d+ was saved"):
+        train(trainer)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "the handlers are restored"
+    checkpoint = last_checkpoint(str(tmp_path))
+    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    assert [row["epoch"] for row in history if "eval_f1" in row] == list(range(1, epoch + 1))
+
+    assert run_ner.main([*flags, "--resume_from_checkpoint"]) == 0
+    expected = load_file(trained / "model.safetensors")
+    for name, weight in load_file(tmp_path / "model.safetensors").items():
+        assert torch.equal(weight, expected.pop(name)), name
+    steps = [
+        json.loads((folder / "trainer_state.json").read_text())["global_step"]
+        for folder in (trained, tmp_path)
+    ]
+    assert steps[0] == steps[1]
 
 
 def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
