@@ -200,11 +200,12 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
     error = refused("--seed", "2", "--learning_rate", "1e-4", "--show_mistakes", "3")
     assert f"{checkpoint} began with --learning_rate 0.003 (now 0.0001), --seed 1 (now 2);" in error
 
-    train = corpus / "train.tsv"
-    original = train.read_text()
-    train.write_text(original.replace("protein", "DNA", 1))
+    file = corpus / "train.tsv"
+    original = file.read_text()
+    assert "of\tO\n" in original
+    file.write_text(original.replace("of\tO\n", "off\tO\n", 1))
     assert f"{checkpoint} began with another train split (fingerprint " in refused()
-    train.write_text(original)
+    file.write_text(original)
 
     settings = checkpoint / SETTINGS_FILE
     settings.write_text("{")
