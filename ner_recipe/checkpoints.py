@@ -121,21 +121,25 @@ def delete_checkpoints(output_dir: str) -> None:
         shutil.rmtree(checkpoint)
 
 
+def complete_checkpoints(output_dir: str) -> list[Path]:
+    """The checkpoints with all their files, oldest first. A kill may have cut the last one short."""
+    return [path for path in checkpoints(output_dir) if not missing_file(path)]
+
+
 def last_checkpoint(output_dir: str) -> Path | None:
-    """The newest checkpoint with all its files. A kill may have cut the last one short."""
-    complete = [path for path in checkpoints(output_dir) if not missing_file(path)]
+    """The newest checkpoint with all its files."""
+    complete = complete_checkpoints(output_dir)
     return complete[-1] if complete else None
 
 
 def whole_checkpoint(output_dir: str) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files can be read, and the damage of each newer one with all its files."""
     damages = []
-    for checkpoint in reversed(checkpoints(output_dir)):
+    for checkpoint in reversed(complete_checkpoints(output_dir)):
         found = damage(checkpoint)
         if found is None:
             return checkpoint, damages
-        if not missing_file(checkpoint):
-            damages.append(found)
+        damages.append(found)
     return None, damages
 
 

@@ -253,12 +253,14 @@ class SplitScorer:
         if gold != list(column(sentences, "ner_tags")):
             raise RuntimeError("the words that came back from the model are not those of the corpus")
         words = gather(self.owned, log_probabilities)
+        texts, gold = list(column(sentences, "tokens")), [names[tags].tolist() for tags in gold]
+        documents = document_numbers(sentences)
         plain, joint = (
             make_result(
-                list(column(sentences, "tokens")),
-                [names[tags].tolist() for tags in gold],
+                texts,
+                gold,
                 words.by_sentence(names[ids]),
-                documents=document_numbers(sentences),
+                documents=documents,
                 confidence=words.by_sentence(probabilities),
                 facts=self.facts,
             )
@@ -340,7 +342,7 @@ def train(trainer: NerTrainer) -> None:
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
     if trainer.is_world_process_zero():
-        # A pickle of the arguments, with the Hub token among them, must not be published.
+        # A pickle of the arguments is of no use to others, and nobody should load one.
         Path(args.output_dir, "training_args.bin").unlink(missing_ok=True)
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
