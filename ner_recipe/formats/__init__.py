@@ -1,0 +1,1 @@
+"""Files of whole documents, with or without entities: reading and writing."""
