@@ -6,7 +6,8 @@ python -m pytest tests/test_corpora.py
 import pytest
 
 from jnlpba_dataset import load_jnlpba
-from ner_recipe.corpora import Split, document_numbers, training_texts
+from ner_recipe.corpora.building import document_numbers
+from ner_recipe.corpora.splits import Split, training_texts
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from ner_recipe.checks import parse_arguments
 COMMANDS = ("run_ner", "lr_range_test", "hyperparameter_search")
 # A module of ner_recipe imports only modules that stand before it here.
 ORDER = (
-    *("launch", "interruption", "arguments", "averaging", "checkpoints", "checks", "corpora", "decoding"),
+    *("launch", "interruption", "arguments", "averaging", "checkpoints", "checks", "corpora.schemes"),
+    *("formats.document", "corpora.tagged", "corpora.expressed", "corpora.sources", "corpora.building"),
+    *("corpora.collection", "corpora.loading", "corpora.splits", "decoding"),
     *("attention", "dropout", "models", "batching", "reports.files", "reports.intervals"),
     *("reports.result", "reports.predictions", "reports.history", "reports.comparison"),
     *("reports.error_analysis", "reports.text", "reports.figures", "reports.page", "reports.callback"),
