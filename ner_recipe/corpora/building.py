@@ -90,11 +90,12 @@ def tagged(
         generate_sentences,
         features=datasets.Features(features),
         cache_dir=cache_dir,
-        gen_kwargs={"split": split, "rows": rows, "labels": list(labels), "spaced": spaced},
+        # Not a list, which from_generator would divide into shards.
+        gen_kwargs={"split": split, "rows": rows, "labels": tuple(labels), "spaced": spaced},
     )
 
 
-def generate_sentences(split: str, rows: datasets.Dataset, labels: list[str], spaced: bool) -> Iterator[dict]:
+def generate_sentences(split: str, rows: datasets.Dataset, labels: tuple[str, ...], spaced: bool) -> Iterator[dict]:
     """Yield the sentences of a split. Documents and sentences are numbered as by the JNLPBA builder."""
     ids = {label: number for number, label in enumerate(labels)}
     before, sentence = None, 0
