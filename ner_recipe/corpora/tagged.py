@@ -231,6 +231,8 @@ def records(path: Path) -> Iterator[tuple[str, dict]]:
 def holds_documents(path: Path, columns: Columns) -> bool:
     """Whether the first record of a file is a text rather than a list of words."""
     first = next((record for _, record in records(path)), {})
+    if {"documents", "passages"} & set(first):  # BioC
+        return True
     return isinstance(first.get(columns.text or "text"), str) and not any(
         isinstance(first.get(name), list) for name in TOKEN_COLUMNS
     )
