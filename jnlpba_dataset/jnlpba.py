@@ -233,14 +233,27 @@ def local_files(folder: str | Path | None) -> dict[str, dict[str, str]]:
     folder = Path(folder)
     paths = {split: folder / file for split, file in FILE_NAMES.items()}
     try:
-        missing = [path.name for path in paths.values() if not path.is_file()]
-        if missing:
-            state = "missing " + ", ".join(missing) if folder.is_dir() else "not a folder"
-            raise CorpusError(f"{folder}: {state}; expected the files {', '.join(FILE_NAMES.values())}")
+        strange = {path.name: kind for path in paths.values() if (kind := what_is_there(path)) != "a file"}
+        if not folder.is_dir():
+            raise CorpusError(f"{folder}: not a folder; expected one with {', '.join(FILE_NAMES.values())}")
+        if strange:
+            found = ", ".join(f"{name} is {kind}" for name, kind in strange.items())
+            raise CorpusError(f"{folder}: {found}; expected the files {', '.join(FILE_NAMES.values())}")
         sha256 = {split: file_sha256(path) for split, path in paths.items()}
     except OSError as error:
         raise CorpusError(f"{error.filename}: {error.strerror}; expected a readable file") from None
     return {"files": {split: str(path) for split, path in paths.items()}, "sha256": sha256}
+
+
+def what_is_there(path: Path) -> str:
+    """Say what a path leads to. Reading a FIFO would wait for ever."""
+    if path.is_file():
+        return "a file"
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    if path.is_dir():
+        return "a folder"
+    return "neither a file nor a folder" if path.exists() else "missing"
 
 
 def download(dl_manager: datasets.DownloadManager, url: str, expected: str | None) -> str:

@@ -19,6 +19,8 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import HfArg
+from transformers.trainer_pt_utils import AcceleratorConfig
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ner_recipe.launch import UsageError, choose_precision
 
@@ -26,6 +28,12 @@ LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
 TRAIN_ON = ("sentences", "abstracts", "both", "alternate")
 DEFAULT_BATCH_ROWS = 8  # as in TrainingArguments
+# What TrainingArguments would refuse without the flag's name, or take and fail with later.
+JSON_FLAGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs")
+STRATEGIES = {"eval_strategy": IntervalStrategy, "save_strategy": SaveStrategy}
+UNSUPPORTED = ("deepspeed", "fsdp", "fsdp_config", "parallelism_config")  # they write other checkpoints
+GPU_BACKENDS = ("nccl", "xccl", "hccl", "cncl", "mccl")
+KINDS = {"int": "a whole number", "float": "a number", "dict": "a JSON object"}  # what a parser's type reads
 
 
 @dataclasses.dataclass
@@ -176,6 +184,8 @@ class RecipeArguments(TrainingArguments):
     fp16: bool = HfArg(default=None, help="float16 mixed precision. Chosen by hardware if not given.")
 
     def __post_init__(self):
+        if problems := early_problems(self):
+            raise UsageError("\n  ".join(problems))
         if not self.do_train:
             # Nothing to select or save. TrainingArguments would otherwise switch do_eval on.
             self.eval_strategy, self.save_strategy, self.load_best_model_at_end = "no", "no", False
@@ -195,11 +205,96 @@ class RecipeArguments(TrainingArguments):
         self.mixed_precision = "no" if chosen == "fp32" else chosen
 
 
-class RecipeParser(HfArgumentParser):
-    """HfArgumentParser whose errors are one line instead of a page of usage."""
+def early_problems(args: RecipeArguments) -> list[str]:
+    """Values as they were given that TrainingArguments can't read."""
+    problems = []
+    for name in JSON_FLAGS:
+        found = getattr(args, name)
+        if isinstance(found, str) and not isinstance(json_value(found), dict):
+            problems.append(f"--{name}: found '{found}'; expected a JSON object such as {{\"name\": 1}}")
+    for name, strategy in STRATEGIES.items():
+        choices, found = [one.value for one in strategy], getattr(args, name)
+        if found not in choices:
+            problems.append(f"--{name}: found '{found}'; expected one of {', '.join(choices)}")
+    for name in UNSUPPORTED:
+        if getattr(args, name):
+            problems.append(f"--{name}: the recipe trains without it; leave it out")
+    if args.warmup_steps < 0:
+        problems.append(f"--warmup_steps: found {args.warmup_steps:g}; expected at least 0")
+    if args.logging_steps == 0:
+        problems.append("--logging_steps: found 0; expected more than 0, or --logging_strategy no")
+    if args.torch_empty_cache_steps is not None and args.torch_empty_cache_steps < 1:
+        problems.append(
+            f"--torch_empty_cache_steps: found {args.torch_empty_cache_steps}; expected at least 1"
+        )
+    if args.ddp_backend in GPU_BACKENDS and (args.use_cpu or not torch.accelerator.is_available()):
+        problems.append(f"--ddp_backend: {args.ddp_backend} needs GPUs, and this run uses a CPU; use gloo")
+    return problems + accelerator_problems(args.accelerator_config)
+
+
+def json_value(text: str) -> object:
+    """The value that JSON text spells; None if it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def accelerator_problems(given: str | dict | None) -> list[str]:
+    """Whether --accelerator_config is JSON, or names a file with it, and has accelerate's own names."""
+    try:
+        if isinstance(given, str) and not given.lstrip().startswith("{"):
+            AcceleratorConfig.from_json_file(given)
+        elif given is not None:
+            AcceleratorConfig(**(json.loads(given) if isinstance(given, str) else given))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        names = ", ".join(field.name for field in dataclasses.fields(AcceleratorConfig))
+        return [
+            f"--accelerator_config: '{given}' can't be read ({error}); expected JSON, or a file with it, and "
+            f"names among {names}"
+        ]
+    return []
+
+
+class PlainParser(argparse.ArgumentParser):
+    """ArgumentParser with errors of one sentence, that takes `-1e-3` for a number and not for a flag."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = re.compile(
+            r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-(inf|nan)$", re.IGNORECASE
+        )
 
     def error(self, message: str):
-        raise UsageError(message)
+        raise UsageError(in_our_words(message))
+
+
+class RecipeParser(HfArgumentParser, PlainParser):
+    """The same for flags from dataclasses."""
+
+    error = PlainParser.error
+
+
+def in_our_words(message: str) -> str:
+    """An error of argparse's as `--flag: found ...; expected ...`."""
+    name, _, said = message.partition(": ")
+    flag = name.removeprefix("argument ").split("/")[0]
+    if wrong := re.fullmatch(r"invalid (\w+) value: (.*)", said, re.DOTALL):
+        expected = f"expected {KINDS[wrong[1]]}" if wrong[1] in KINDS else "leave the flag out"
+        return f"{flag}: found {wrong[2]}; {expected}"
+    if wrong := re.fullmatch(r"invalid choice: (.*) \(choose from (.*)\)", said, re.DOTALL):
+        choices = wrong[2].replace("'", "")
+        among = (
+            choices
+            if len(choices) < 300
+            else f"those that --help lists{suggestion(wrong[1], choices.split(', '))}"
+        )
+        return f"{flag}: found {wrong[1]}; expected one of {among}"
+    if wrong := re.match(r"Truthy value expected: got (.*) but expected", said, re.DOTALL):
+        return f"{flag}: found '{wrong[1]}'; expected true or false"
+    if said.startswith("expected") and "argument" in said:
+        return f"{flag}: found no value; give one after the flag"
+    return f"{message}; see --help"
 
 
 Arguments = tuple[ModelArguments, DataArguments, RecipeArguments]
@@ -221,7 +316,8 @@ def parse_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> tu
             words, return_remaining_strings=True, look_for_args_file=False
         )
     except (ValueError, TypeError, ImportError) as error:
-        raise UsageError(str(error)) from None
+        said = str(error) if isinstance(error, UsageError) else " ".join(str(error).split())
+        raise UsageError(said) from None
     if unknown:
         flags = [name for action in parser._actions for name in action.option_strings]
         hint = suggestion(unknown[0].split("=")[0], flags)
@@ -239,8 +335,7 @@ def parser_and_words(
     parser = RecipeParser(groups, allow_abbrev=False, prog=program)
     words = list(argv)
     if words and words[0].endswith((".yaml", ".yml")):
-        known = {action.dest for action in parser._actions if action.dest != "help"}
-        words[:1] = config_to_argv(words[0], known)
+        words[:1] = config_to_argv(words[0], parser)
     return parser, words
 
 
@@ -252,27 +347,74 @@ def given_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> di
     return vars(parser.parse_known_args(words)[0])
 
 
-def config_to_argv(path: str, known: set[str]) -> list[str]:
-    """Turn a YAML file of `flag: value` into command-line words; refuse unknown and repeated keys."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        node, values = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; expected a YAML file of 'flag: value'") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: found {type(values).__name__}; expected lines of 'flag: value'")
-    refuse_repeated_keys(path, node)
+class PlainLoader(yaml.SafeLoader):
+    """YAML as people read it: 010 is not 8, 1:30 is not 90, `no` is a word, and 5e-5 is a number.
+
+    These are the scalars of YAML 1.2. Aliases are refused: nine lines of them can spell a billion words.
+    """
+
+    yaml_implicit_resolvers = {}
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "found an alias; write the value out", mark)
+        return super().compose_node(parent, index)
+
+
+for tag, pattern, first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), list(first))
+
+
+def config_to_argv(path: str, parser: RecipeParser) -> list[str]:
+    """Turn a YAML file of `flag: value` into command-line words.
+
+    Raises:
+        UsageError: `FILE:LINE: ...` for an unknown or repeated key, or a value that its flag can't take.
+    """
+    known = {action.dest for action in parser._actions if action.dest != "help"}
     argv = []
-    for key_node, _ in node.value:
+    for key_node, value_node, value in config_entries(path):
         key, place = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
         if key not in known:
             raise UsageError(
                 f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, known)}"
             )
-        argv += flag_words(place, key, values[key])
+        words = flag_words(place, key, value_node, value)
+        try:
+            parser.parse_known_args(words)
+        except UsageError as error:
+            raise UsageError(f"{place}: {str(error).removeprefix('--')}") from None
+        argv += words
     return argv
+
+
+def config_entries(path: str) -> list[tuple[yaml.Node, yaml.Node, object]]:
+    """The key, the value's node and the value of each line of a YAML file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        loader = PlainLoader(text)
+        node = loader.get_single_node()
+        value = None if node is None else loader.construct_document(node)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; expected a YAML file of 'flag: value'") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else path
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UsageError(
+            f"{place}: not YAML that can be used ({said}); expected lines of 'flag: value'"
+        ) from None
+    if not isinstance(value, dict) or not isinstance(node, yaml.MappingNode):
+        found = "nothing" if value is None else f"a {type(value).__name__}"
+        raise UsageError(f"{path}: found {found}; expected lines of 'flag: value'")
+    refuse_repeated_keys(path, node)
+    return [(key, its, value.get(key.value)) for key, its in node.value]
 
 
 def refuse_repeated_keys(path: str, node: yaml.Node) -> None:
@@ -287,20 +429,20 @@ def refuse_repeated_keys(path: str, node: yaml.Node) -> None:
         refuse_repeated_keys(path, value)
 
 
-def flag_words(place: str, key: str, value: object) -> list[str]:
-    """`--key value` for one YAML value."""
+def flag_words(place: str, key: str, node: yaml.Node, value: object) -> list[str]:
+    """`--key value` for one YAML value. A scalar is passed on as it is written."""
     if value is None:
         raise UsageError(f"{place}: found no value for '{key}'; give one, or remove the line")
-    if value is False and key.endswith("_strategy"):
-        value = "no"  # which YAML reads as false
-    if isinstance(value, dict):
-        try:
-            return [f"--{key}={json.dumps(value)}"]
-        except TypeError as error:  # a date, say
-            raise UsageError(f"{place}: '{key}': {error}; use numbers, text, lists, true or false") from None
-    if isinstance(value, list):
-        return [f"--{key}", *map(str, value)]
-    return [f"--{key}={str(value).lower() if isinstance(value, bool) else value}"]
+    if isinstance(node, yaml.ScalarNode):
+        return [f"--{key}={node.value}"]
+    if isinstance(node, yaml.SequenceNode):
+        if not all(isinstance(one, yaml.ScalarNode) for one in node.value):
+            raise UsageError(f"{place}: '{key}': found a list in a list; expected numbers or words")
+        return [f"--{key}", *(one.value for one in node.value)]
+    try:
+        return [f"--{key}={json.dumps(value)}"]
+    except (TypeError, ValueError) as error:  # a set, say
+        raise UsageError(f"{place}: '{key}': {error}; use numbers, text, lists, true or false") from None
 
 
 def suggestion(word: str, known: Sequence[str] | set[str]) -> str:

@@ -3,14 +3,18 @@
 problems = checkpoint_problems(args)        # also chooses the checkpoint to resume from
 """
 
+import contextlib
+import errno
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from ner_recipe.arguments import LAST_CHECKPOINT, DataArguments, ModelArguments, RecipeArguments
+from ner_recipe.launch import UsageError
 
 STATE_FILE = "trainer_state.json"
 SETTINGS_FILE = "run_settings.json"  # in a checkpoint: what it must be resumed with
@@ -18,6 +22,8 @@ CHECKPOINT_FILES = (
     *("model.safetensors", "optimizer.pt", "scheduler.pt", STATE_FILE),
     SETTINGS_FILE,
 )
+SHOWN = 8  # differing settings in one message
+WRITING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 # The settings that change the trained model. A run can't be resumed with others.
 DECIDING = {
     "model": (
@@ -39,6 +45,55 @@ DECIDING = {
         *("greater_is_better", "load_best_model_at_end", "world_size"),
     ),
 }
+
+
+class WritingError(UsageError):
+    """A checkpoint or a model that can't be written: no space left, a quota, a disk that was taken away."""
+
+    exit_code = 1
+
+
+@contextlib.contextmanager
+def whole_or_none(output_dir: str, name: str, needed: int) -> Iterator[None]:
+    """Remove what the block began to write to `output_dir/name` if it fails.
+
+    Args:
+        output_dir: the folder of the run.
+        name: a checkpoint's folder, or the file of the model.
+        needed: bytes that it takes, for the message.
+
+    Raises:
+        WritingError: with the place, the space needed and free, and the way on.
+    """
+    place = Path(output_dir, name)
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not is_writing_error(error):
+            raise
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+        last = last_checkpoint(output_dir)
+        free = shutil.disk_usage(output_dir).free
+        then = (
+            f"then the same command with --resume_from_checkpoint goes on from {last}"
+            if last
+            else "then start the same command again"
+        )
+        reason = (isinstance(error, OSError) and error.strerror) or "no space left, or the disk failed"
+        raise WritingError(
+            f"--output_dir: {place} can't be written ({reason}); it takes about {needed:,} bytes, and "
+            f"{free:,} are free; make room there, {then}. The unfinished {name} was removed"
+        ) from error
+
+
+def is_writing_error(error: Exception) -> bool:
+    """Whether an error came from writing a file. torch and safetensors wrap that of the system."""
+    if isinstance(error, OSError):
+        return error.errno in WRITING_ERRNOS
+    return any(mark in str(error) for mark in ("PytorchStreamWriter", "inline_container", "I/O error"))
 
 
 def checkpoint_problems(args: RecipeArguments) -> list[str]:
@@ -93,13 +148,17 @@ def resuming_problems(checkpoint: Path, args: RecipeArguments) -> list[str]:
             for name, value in args.deciding.items()
             if began.get(name) != value
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"--resume_from_checkpoint: {checkpoint / SETTINGS_FILE} can't be read: {error!r}"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [
+            f"--resume_from_checkpoint: {checkpoint / SETTINGS_FILE} can't be read; expected the JSON that "
+            "the recipe wrote; name another checkpoint, or start anew in another --output_dir"
+        ]
     if not changed:
         return []
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     return [
-        f"--resume_from_checkpoint: {checkpoint} began with {', '.join(changed)}; resume with what it began "
-        "with, or start anew in another --output_dir"
+        f"--resume_from_checkpoint: {checkpoint} began with {', '.join(changed[:SHOWN])}{more}; resume with "
+        "what it began with, or start anew in another --output_dir"
     ]
 
 
@@ -179,8 +238,8 @@ def damage(checkpoint: Path) -> str | None:
             return f"{path} is damaged ({broken})"
     try:
         step = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{checkpoint / STATE_FILE} is damaged ({error!r})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{checkpoint / STATE_FILE} is damaged (not the JSON of a training, with its global_step)"
     named = checkpoint.name.removeprefix("checkpoint-")
     if not isinstance(step, int) or step < 1 or (named.isdigit() and step != int(named)):
         return f"{checkpoint / STATE_FILE} is damaged (global_step is {step})"

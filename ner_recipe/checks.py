@@ -4,12 +4,19 @@ model_args, data_args, args = parse_arguments(argv)
 """
 
 import dataclasses
+import errno
+import json
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from transformers import Trainer, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy
+from transformers.utils import is_liger_kernel_available
 
 from ner_recipe.arguments import (
     OF_A_RUN,
@@ -31,7 +38,12 @@ RANGES = {
     **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), (1, math.inf)),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
     **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
-    "train_batch_tokens": (0, math.inf),
+    **dict.fromkeys(("eval_accumulation_steps", "save_total_limit", "ddp_bucket_cap_mb"), (1, math.inf)),
+    **dict.fromkeys(("dataloader_prefetch_factor", "ddp_timeout"), (1, math.inf)),
+    **dict.fromkeys(("train_batch_tokens", "stride", "dataloader_num_workers"), (0, math.inf)),
+    **dict.fromkeys(("eval_delay", "neftune_noise_alpha", "adam_epsilon", "max_grad_norm"), (0, math.inf)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), (0, 1)),
+    "max_seq_length": (3, math.inf),  # a subtoken between two special ones
     "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "show_mistakes"), (0, math.inf)),
@@ -39,6 +51,7 @@ RANGES = {
     "seed": (0, 2**32),
 }
 
+POSITIVE = ("num_train_epochs", "logging_steps", "eval_steps", "save_steps")
 # Settings of TrainingArguments that the way from windows back to words relies on.
 FIXED = {
     "remove_unused_columns": True,
@@ -48,6 +61,8 @@ FIXED = {
     "prediction_loss_only": False,
     "include_for_metrics": [],
     "save_only_model": False,
+    "label_names": None,
+    "length_column_name": "length",
 }
 
 
@@ -107,7 +122,8 @@ def setting_problems(
             f"--train_sampling_strategy: found '{args.train_sampling_strategy}', which shows every row in "
             "each epoch; --train_on alternate needs group_by_length"
         )
-    return problems + number_problems((model_args, data_args, args), RANGES) + choice_problems(args)
+    problems += number_problems((model_args, data_args, args), RANGES) + choice_problems(args)
+    return problems or optimizer_problems(args)
 
 
 def number_problems(groups: Sequence, ranges: dict[str, tuple[float, float]]) -> list[str]:
@@ -165,22 +181,70 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     ):
         if found not in choices:
             problems.append(f"--{name}: found '{found}'; expected one of {', '.join(choices)}")
-    if args.num_train_epochs <= 0 and args.max_steps <= 0:
-        problems.append(f"--num_train_epochs: found {args.num_train_epochs:g}; expected more than 0")
-    problems += batch_problems(args)
-    strange = [part for part in (args.optim_args or "").replace(" ", "").split(",") if part.count("=") != 1]
-    if args.optim_args and strange:
+    for name in POSITIVE:
+        found = getattr(args, name)
+        if found is not None and found <= 0 and not (name == "num_train_epochs" and args.max_steps > 0):
+            problems.append(f"--{name}: found {found:g}; expected more than 0")
+    if args.max_steps < -1 or args.max_steps == 0:
+        problems.append(f"--max_steps: found {args.max_steps}; expected at least 1, or -1 for whole epochs")
+    problems += batch_problems(args) + logger_problems(args.report_to)
+    if args.use_liger_kernel and not is_liger_kernel_available():
+        problems.append("--use_liger_kernel: the package liger-kernel is not installed; leave the flag out")
+    if args.torch_compile and args.torch_compile_backend not in (backends := torch.compiler.list_backends()):
         problems.append(
-            f"--optim_args: found '{strange[0]}'; expected NAME=VALUE, with commas between several"
+            f"--torch_compile_backend: found '{args.torch_compile_backend}'; expected one of "
+            f"{', '.join(backends)}"
         )
     for name in ("split_batches", "dispatch_batches"):
         if getattr(args.accelerator_config, name) and args.train_sampling_strategy == SAMPLING[0]:
-            problems.append(f"--accelerator_config: {name} would divide batches that are planned as a whole")
+            problems.append(
+                f"--accelerator_config: {name} would divide batches that are planned as a whole; leave it out"
+            )
     for name, needed in FIXED.items():
         found = getattr(args, name)
         if found != needed:
             problems.append(f"--{name}: found {found}; expected {needed}, which the recipe relies on")
     return problems
+
+
+def optimizer_problems(args: RecipeArguments) -> list[str]:
+    """Whether the optimizer and the schedule of the learning rate can be made with these settings."""
+    strange = [part for part in (args.optim_args or "").replace(" ", "").split(",") if part.count("=") != 1]
+    if args.optim_args and strange:
+        return [f"--optim_args: found '{strange[0]}'; expected NAME=VALUE, with commas between several"]
+    weight = torch.nn.Parameter(torch.zeros(1))
+    try:
+        kind, settings = Trainer.get_optimizer_cls_and_kwargs(args)
+        optimizer = kind([weight], **settings)
+    except (ValueError, TypeError, ImportError, RuntimeError, AttributeError) as error:
+        named = "optim_args" if args.optim_args else "optim"
+        return [
+            f"--{named}: {args.optim.value} can't be made with these settings ({one_line(error)}); use "
+            "another --optim, or correct --optim_args, --learning_rate and --adam_..."
+        ]
+    try:
+        get_scheduler(args.lr_scheduler_type, optimizer, 0, 10, args.lr_scheduler_kwargs)
+    except (ValueError, TypeError, AttributeError) as error:
+        return [
+            f"--lr_scheduler_kwargs: {args.lr_scheduler_type.value} does not work with "
+            f"{json.dumps(args.lr_scheduler_kwargs)} ({one_line(error)}); give what this schedule takes"
+        ]
+    return []
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, without line breaks."""
+    return " ".join(str(error).split())[:200]
+
+
+def logger_problems(names: Sequence[str]) -> list[str]:
+    """Loggers that are unknown or not installed."""
+    there = get_available_reporting_integrations()
+    absent = [name for name in names if name not in (*there, "none", "all")]
+    if not absent:
+        return []
+    choices = ", ".join(["none", *there])
+    return [f"--report_to: '{absent[0]}' is unknown or not installed; expected one of {choices}"]
 
 
 def batch_problems(args: RecipeArguments) -> list[str]:
@@ -207,7 +271,7 @@ def batch_problems(args: RecipeArguments) -> list[str]:
 def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool) -> list[str]:
     """Refuse folders that are files, and an output folder with files that a run must not overwrite."""
     for flag, place in (("output_dir", output_dir), ("cache_dir", model_args.cache_dir)):
-        if place and (problems := writing_problems(flag, place)):
+        if place is not None and (problems := writing_problems(flag, place)):
             return problems
     folder, model = Path(output_dir), model_args.model_name_or_path
     if do_train and model and Path(model).is_dir() and folder.resolve() == Path(model).resolve():
@@ -239,10 +303,20 @@ def place_problems(flag: str, folder: str, output_dir: str) -> list[str]:
 
 def writing_problems(flag: str, folder: str) -> list[str]:
     """Whether a folder is there, or can be created, and can be written to."""
-    place = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
-    if not place.is_dir():
-        return [f"--{flag}: {place} is a file; choose a folder"]
+    if "\0" in folder or not folder:
+        return [f"--{flag}: found {folder!r}; expected the name of a folder"]
+    place = Path(folder)
     try:
+        for place in (Path(folder), *Path(folder).absolute().parents):
+            if place.exists() or place.is_symlink():
+                break
+        if not place.exists():
+            return [f"--{flag}: {place} is a link to a place that does not exist; choose a folder"]
+        if not place.is_dir():
+            return [f"--{flag}: {place} is a file; choose a folder"]
+        longest = max(Path(folder).absolute().parts, key=lambda part: len(os.fsencode(part)))
+        if len(os.fsencode(longest)) > os.pathconf(place, "PC_NAME_MAX"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         tempfile.TemporaryDirectory(dir=place).cleanup()
     except OSError as error:
         return [f"--{flag}: nothing can be written in {place} ({error.strerror}); choose another folder"]

@@ -3,6 +3,7 @@
 sys.exit(run_command("run_ner.py", argv, parse, work, when_interrupted="..."))
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,9 @@ CGROUP_QUOTAS = (
     ("/sys/fs/cgroup/cpu.max", None),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, and a limit of the shell
 
 
 class UsageError(ValueError):
@@ -46,6 +50,14 @@ def run_command(
         work(*parsed)
     except (UsageError, CorpusError, AlignmentError) as error:
         message, code = f"error: {error}", getattr(error, "exit_code", 2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        place = error.filename or "a file of this run"
+        message = (
+            f"error: {place} can't be written ({error.strerror}); make room on that disk, then start again"
+        )
+        code = 1
     except KeyboardInterrupt as error:
         message = f"interrupted; {error if str(error) else when_interrupted}"
         code = getattr(error, "exit_code", 130)

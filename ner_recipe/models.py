@@ -8,12 +8,14 @@ Only safetensors weights are loaded. Code that comes with a model is never run.
 
 import contextlib
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -30,10 +32,20 @@ from ner_recipe.launch import UsageError
 
 PACKAGE_SCHEME = "package:"
 LONGEST_WINDOW = 512  # subtokens, unless --max_seq_length says otherwise
+# What transformers raises for files that are not those of a model, such as a config.json without heads.
+LOADING_ERRORS = (
+    *(OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError),
+    *(ImportError, SafetensorError, StrictDataclassError),
+)
 
 
 def resolve_model(name: str) -> str:
     """A Hub id or folder as it is; for package:NAME/PATH the folder inside the installed package."""
+    if Path(name).is_file():
+        raise UsageError(
+            f"--model_name_or_path: {name} is a file; expected the folder of a model, such as its folder, "
+            f"{Path(name).parent}"
+        )
     if not name.startswith(PACKAGE_SCHEME):
         return name
     package, _, path = name.removeprefix(PACKAGE_SCHEME).partition("/")
@@ -55,7 +67,7 @@ def model_errors(name: str):
         yield
     except UsageError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
+    except LOADING_ERRORS as error:
         reason = " ".join(str(error).split())[:300]
         raise UsageError(
             f"--model_name_or_path: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
@@ -192,6 +204,12 @@ def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> Non
             f"--model_name_or_path: {len(new)} weights are missing or differ in size from config.json, such "
             f"as {new[0]}; expected weights that belong to the configuration"
         )
+    left = [name for name in loading["unexpected_keys"] if re.search(r"\.layers?\.\d+\.", name)]
+    if left:
+        raise UsageError(
+            f"--model_name_or_path: {len(left)} weights are of layers that config.json does not have, such "
+            f"as {sorted(left)[0]}; expected weights that belong to the configuration"
+        )
     broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     if broken:
         raise UsageError(
@@ -237,10 +255,11 @@ def fit_together(
             "limit"
         )
     tokenizer.model_max_length = data_args.max_seq_length
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    highest, embedded = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if highest >= embedded:
         raise UsageError(
-            f"--model_name_or_path: the tokenizer has {len(tokenizer)} entries, the model embeds "
-            f"{model.get_input_embeddings().num_embeddings}; expected a tokenizer that belongs to the model"
+            f"--model_name_or_path: the tokenizer has ids up to {highest}, and the model embeds {embedded}, "
+            f"from 0 to {embedded - 1}; expected a tokenizer that belongs to the model"
         )
 
 

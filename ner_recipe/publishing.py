@@ -22,6 +22,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.hf_argparser import string_to_bool
 
 from jnlpba_dataset import corpus_name, load_jnlpba, source_sha256
+from ner_recipe.arguments import PlainParser
 from ner_recipe.corpora.loading import CUSTOM
 from ner_recipe.launch import UsageError, run_command
 from ner_recipe.reports.card import CardError, dataset_card, write_model_card
@@ -242,7 +243,7 @@ def push_dataset(
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Publish on the Hub.", allow_abbrev=False)
+    parser = PlainParser(prog=PROGRAM, description="Publish on the Hub.", allow_abbrev=False)
     kinds = parser.add_subparsers(dest="kind", required=True)
     model = kinds.add_parser("model", help="a finished run", allow_abbrev=False)
     model.add_argument("folder", type=Path, help="an output folder of run_ner.py")

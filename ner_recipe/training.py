@@ -7,6 +7,7 @@ trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,14 +23,16 @@ from transformers import (
     set_seed,
 )
 from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from jnlpba_dataset import OWNED, column, decode, gather
 from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
-from ner_recipe.checkpoints import SETTINGS_FILE, last_checkpoint
+from ner_recipe.checkpoints import SETTINGS_FILE, last_checkpoint, whole_or_none
 from ner_recipe.corpora.building import document_numbers
+from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
 from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
 from ner_recipe.decoding import first_subtokens, joint_decoding
 from ner_recipe.interruption import save_at_signal
@@ -51,6 +54,9 @@ def prepare(
     use_cores(args.device)
     tokenizer = load_tokenizer(model_args)
     splits = load_splits(roles, data_args, args, model_args.cache_dir)
+    refuse_bad_splits(splits)
+    if args.process_index == 0:
+        print(*(f"{note}\n" for note in corpus_notes(splits)), sep="", end="", file=sys.stderr)
     labels = label_names(next(iter(splits.values())).sentences)
     labels = agreed_labels(model_args, labels, args.do_train)
     splits = {role: with_labels(split, labels) for role, split in splits.items()}
@@ -196,8 +202,15 @@ class NerTrainer(Trainer):
         follow_umask(output_dir or self.args.output_dir, "*.safetensors")
 
     def _save_checkpoint(self, *arguments, **options) -> None:
-        with self.average.applied():
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        # The weights, two moments of each for the optimizer, and the weights without averaging.
+        copies = 4 if self.args.ema_decay else 3
+        with self.average.applied(), whole_or_none(self.args.output_dir, name, copies * self.model_bytes()):
             super()._save_checkpoint(*arguments, **options)
+
+    def model_bytes(self) -> int:
+        """The size of the model's weights."""
+        return sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -346,7 +359,8 @@ def train(trainer: NerTrainer) -> None:
         refuse_another_corpus(Path(args.resume_from_checkpoint), trainer.corpus)
     with save_at_signal(trainer):
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    trainer.save_model()
+    with whole_or_none(args.output_dir, "model.safetensors", trainer.model_bytes()):
+        trainer.save_model()
     if trainer.is_world_process_zero():
         # A pickle of the arguments is of no use to others, and nobody should load one.
         Path(args.output_dir, "training_args.bin").unlink(missing_ok=True)

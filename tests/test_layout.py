@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from conftest import REPO
 
 import hyperparameter_search
-from ner_recipe.arguments import config_to_argv
+from ner_recipe.arguments import OF_A_RUN, RecipeParser, config_to_argv
 from ner_recipe.checks import parse_arguments
 
 COMMANDS = ("run_ner", "lr_range_test", "hyperparameter_search")
@@ -25,7 +25,7 @@ ORDER = (
     *("formats.files", "formats.writing"),
     *("launch", "interruption", "arguments", "averaging", "checkpoints", "checks", "corpora.schemes"),
     *("corpora.tagged", "corpora.expressed", "corpora.sources", "corpora.building", "corpora.collection"),
-    *("corpora.loading", "corpora.splits", "decoding"),
+    *("corpora.loading", "corpora.splits", "corpora.leakage", "decoding"),
     *("attention", "dropout", "models", "batching", "reports.files", "reports.intervals"),
     *("reports.result", "reports.predictions", "reports.history", "reports.comparison"),
     *("reports.error_analysis", "reports.text", "reports.figures", "reports.page", "reports.callback"),
@@ -129,5 +129,5 @@ def test_tables_are_made_from_the_recorded_runs():
 def test_yaml_lists_and_mappings_become_flags(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("report_to: [none]\nlr_scheduler_kwargs: {num_cycles: 2}\ndo_eval: false\n")
-    words = config_to_argv(str(config), {"report_to", "lr_scheduler_kwargs", "do_eval"})
+    words = config_to_argv(str(config), RecipeParser(OF_A_RUN))
     assert words == ["--report_to", "none", '--lr_scheduler_kwargs={"num_cycles": 2}', "--do_eval=false"]

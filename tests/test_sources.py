@@ -152,7 +152,7 @@ def test_the_sample_is_the_same_in_every_format_of_documents(name, tmp_path, cac
 
 
 def as_documents(split) -> list[Document]:
-    """The abstracts as running text, a line for the first sentence and one for the rest, with their entities."""
+    """The abstracts as text, a line for the first sentence and one for the rest, with their entities."""
     names = split.features["ner_tags"].feature.names
     rows: dict[str, list] = {}
     for row in split:

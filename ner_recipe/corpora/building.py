@@ -95,7 +95,9 @@ def tagged(
     )
 
 
-def generate_sentences(split: str, rows: datasets.Dataset, labels: tuple[str, ...], spaced: bool) -> Iterator[dict]:
+def generate_sentences(
+    split: str, rows: datasets.Dataset, labels: tuple[str, ...], spaced: bool
+) -> Iterator[dict]:
     """Yield the sentences of a split. Documents and sentences are numbered as by the JNLPBA builder."""
     ids = {label: number for number, label in enumerate(labels)}
     before, sentence = None, 0

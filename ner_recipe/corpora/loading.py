@@ -186,5 +186,6 @@ def with_validation(corpus: Corpus, fraction: float) -> Corpus:
     facts = dict(corpus.facts)
     facts["train"] = dict(facts.get("train", {})) | fact
     facts["validation"] = facts["train"]
-    sha256 = {**corpus.source.sha256, "validation": corpus.source.sha256["train"]}
+    part = f"part of {corpus.source.sha256['train']}"
+    sha256 = {**corpus.source.sha256, "validation": part}
     return Corpus(splits, facts, dataclasses.replace(corpus.source, sha256=sha256))

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
+from ner_recipe.arguments import PlainParser
 from ner_recipe.launch import UsageError, run_command
 from ner_recipe.reports.comparison import compare
 from ner_recipe.reports.error_analysis import kind_counts, nervaluate_counts
@@ -21,7 +22,7 @@ FEWEST, MOST = 100, 100_000  # resamples: fewer give no percentiles, more don't 
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog=PROGRAM,
         description="Scores, intervals and kinds of error of a prediction file, or the comparison of two.",
         allow_abbrev=False,

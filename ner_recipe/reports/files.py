@@ -40,7 +40,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, so that an interrupted run leaves the earlier one readable."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    try:
+        part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the system's names no file
     part.replace(path)
 
 

@@ -7,9 +7,12 @@ A blank line ends each sentence. A second one ends each document, where document
 
 from pathlib import Path
 
+from metrics import AVERAGES
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.intervals import RESAMPLES
 from ner_recipe.reports.result import SplitResult, make_result
+
+DOCUMENT_MARK = "-DOCSTART-"  # of CoNLL's corpus files; a prediction file has words only
 
 
 class PredictionFileError(UsageError):
@@ -33,12 +36,9 @@ def read_predictions(path: str | Path, resamples: int = RESAMPLES) -> SplitResul
 
     Raises:
         PredictionFileError: `FILE:LINE: ...` for a line without three columns; `FILE: ...` for a missing
-            file, one that is not UTF-8, one without a sentence, or tags that can't be scored.
+            file, one that is not UTF-8, or one without a sentence.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PredictionFileError(f"{path}: {error}; expected a UTF-8 prediction file") from None
+    text = prediction_text(path)
     sentences: list[list[list[str]]] = [[]]
     documents, document = [], 0
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
@@ -46,13 +46,10 @@ def read_predictions(path: str | Path, resamples: int = RESAMPLES) -> SplitResul
         if fields == [""]:
             document += bool(documents) and not sentences[-1]  # a second blank line ends a document
             sentences.append([])
-        elif len(fields) == 3:
+        else:
+            check_fields(f"{path}:{number}", fields)
             documents += [] if sentences[-1] else [document]
             sentences[-1].append(fields)
-        else:
-            raise PredictionFileError(
-                f"{path}:{number}: found {len(fields)} columns; expected 3, word TAB gold TAB predicted"
-            )
     columns = [[list(column) for column in zip(*rows, strict=True)] for rows in sentences if rows]
     if not columns:
         raise PredictionFileError(f"{path}: found no sentence; expected a prediction file")
@@ -62,3 +59,38 @@ def read_predictions(path: str | Path, resamples: int = RESAMPLES) -> SplitResul
         return make_result(words, gold, predicted, documents=numbers, resamples=resamples)
     except ValueError as error:
         raise PredictionFileError(f"{path}: {error}") from None
+
+
+def prediction_text(path: str | Path) -> str:
+    """The text of a file. Raises PredictionFileError if it is not a file of UTF-8 text."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise PredictionFileError(f"{path}: not a file; expected a prediction file, predictions_test.tsv say")
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise PredictionFileError(f"{path}: {error.strerror}; expected a prediction file") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        found = f"byte 0x{error.object[error.start]:02x}"
+        raise PredictionFileError(f"{path}:{line}: found {found}; expected UTF-8 text") from None
+
+
+def check_fields(place: str, fields: list[str]) -> None:
+    """Refuse a line that is not `word TAB gold TAB predicted` with IOB2 tags."""
+    if len(fields) != 3:
+        raise PredictionFileError(
+            f"{place}: found {len(fields)} column{'s'[: len(fields) != 1]}; expected 3, word TAB gold TAB "
+            "predicted"
+        )
+    word, *tags = fields
+    if not word.strip() or {*word} & {"\0", "\r"}:
+        raise PredictionFileError(f"{place}: found the word {word!r}; expected a word of visible characters")
+    if word == DOCUMENT_MARK:
+        raise PredictionFileError(
+            f"{place}: found {DOCUMENT_MARK}; expected words only, and two blank lines between documents"
+        )
+    for tag in tags:
+        if tag != "O" and (
+            tag[:2] not in ("B-", "I-") or tag[2:].split() != [tag[2:]] or tag[2:] in AVERAGES
+        ):
+            raise PredictionFileError(f"{place}: found the tag {tag!r}; expected O, B-TYPE or I-TYPE (IOB2)")

@@ -1,0 +1,70 @@
+"""What can be wrong with the splits of a corpus together: one file for two of them, repeats, no entity.
+
+refuse_bad_splits(splits)
+notes = corpus_notes(splits)
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+from jnlpba_dataset import columns
+from ner_recipe.corpora.splits import Split
+from ner_recipe.launch import UsageError
+
+# The roles that need an entity, to learn from and to select by, and the flag that may have cut it off.
+LEARNED = {"train": "max_train_samples", "validation": "max_eval_samples"}
+
+
+def refuse_bad_splits(splits: Mapping[str, Split]) -> None:
+    """Refuse one file for two splits, and a split without an entity to learn from or to select by."""
+    used = {part for split in splits.values() for part in split.name.split("+")}
+    sha256 = {part: digest for split in splits.values() for part, digest in split.source.sha256.items()}
+    for one, other in itertools.combinations(sorted(used & set(sha256)), 2):
+        if sha256[one] == sha256[other]:
+            raise UsageError(
+                f"the splits {one} and {other} are the same file (sha256 {sha256[one][:16]}...), so their "
+                "scores would be of sentences seen in training; give each split a file of its own"
+            )
+    for role, limit in LEARNED.items():
+        split = splits.get(role)
+        if split and "train" in splits and not split.counts["entities"]:
+            raise UsageError(
+                f"the split {split.name} has no entity in its {len(split.sentences):,} sentences; expected "
+                f"at least one; correct its tags, or raise --{limit}"
+            )
+
+
+def corpus_notes(splits: Mapping[str, Split]) -> list[str]:
+    """A line for each evaluated split that repeats sentences of train, or has no entity."""
+    notes = []
+    trained = repeats(splits["train"]) if "train" in splits else (set(), set())
+    for role, split in splits.items():
+        if role == "train":
+            continue
+        if not split.counts["entities"]:
+            notes.append(f"Warning: the split {split.name} has no entity, so its F1 is 0")
+        if set(split.name.split("+")) & set(splits["train"].name.split("+") if "train" in splits else ()):
+            continue  # trained on it on purpose, which the reports say
+        same = [len(mine & theirs) for mine, theirs in zip(repeats(split), trained, strict=True)]
+        if any(same):
+            notes.append(
+                f"Warning: {same[0]:,} documents and {same[1]:,} different sentences of {split.name} are "
+                f"also in {splits['train'].name}, word for word"
+            )
+    return notes
+
+
+def repeats(split: Split) -> tuple[set[int], set[int]]:
+    """Hashes of the words of each known document, and of each sentence."""
+    return {hash(words) for words in documents(split)}, {
+        hash(tuple(words)) for (words,) in columns(split.sentences, "tokens")
+    }
+
+
+def documents(split: Split) -> Iterator[tuple[str, ...]]:
+    """The words of each known document."""
+    rows = columns(split.sentences, "document_id", "tokens")
+    for name, group in itertools.groupby(rows, key=lambda row: row[0]):
+        words = tuple(word for _, sentence in group for word in sentence)
+        if name is not None:
+            yield words

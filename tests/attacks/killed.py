@@ -1,0 +1,174 @@
+"""Runs of run_ner.py that end in SIGKILL: after some seconds of training, or as a certain file is touched.
+
+    runs = KillableRuns(scratch)
+    code = runs.run(words, folder, Kill(after_events=40))
+
+The command's main() runs in a new process, forked from one that has imported everything: a run takes seconds.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+REPO = Path(__file__).resolve().parents[2]
+FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+# What a resumed run can't repeat: clocks, and where it was started.
+CLOCKS = ("runtime", "per_second", "seconds", "command", "resum", "flos", "best_model_checkpoint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """When the process kills itself: so many seconds after its training began, or at an event with a file."""
+
+    after_seconds: float | None = None
+    after_events: int | None = None
+
+
+class KillableRuns:
+    """Starts runs; `scratch` gets what they print."""
+
+    def __init__(self, scratch: Path):
+        self.scratch = scratch
+        self.number = 0
+        os.environ["PYTHONPATH"] = f"{REPO}:{Path(__file__).parent}"
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["killed", "run_ner"])
+
+    def run(self, words: Sequence[str], folder: Path, kill: Kill | None = None, processes: int = 1) -> int:
+        """The exit code, -9 after a kill. Of several processes the first one is killed, then the others."""
+        self.number += 1
+        port = free_port() if processes > 1 else 0
+        started = [
+            self.context.Process(
+                target=run_and_die,
+                args=(
+                    [*words, "--output_dir", str(folder)],
+                    folder,
+                    kill if rank == 0 else None,
+                    self.scratch / f"{self.number}.{rank}",
+                    (rank, processes, port),
+                ),
+            )
+            for rank in range(processes)
+        ]
+        for process in started:
+            process.start()
+        started[0].join()
+        for process in started[1:]:
+            if started[0].exitcode == -signal.SIGKILL:
+                process.kill()
+            process.join()
+        return started[0].exitcode
+
+    def said(self) -> str:
+        """What the first process of the last run printed."""
+        return (self.scratch / f"{self.number}.0").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def run_and_die(
+    words: Sequence[str], folder: Path, kill: Kill | None, output: Path, process: tuple[int, int, int]
+) -> None:
+    """In the new process: run the command, and die at the moment."""
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    rank, processes, port = process
+    if processes > 1:
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
+    import run_ner
+
+    trains, deletes = run_ner.train, run_ner.delete_checkpoints
+    count = threading.local()
+    count.events = 0
+
+    def watch(event: str, arguments: tuple) -> None:
+        if event in FILE_EVENTS and str(arguments[0]).startswith(str(folder)):
+            count.events = getattr(count, "events", 0) + 1
+            if kill and count.events == kill.after_events:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched_train(trainer) -> None:
+        begin = time.perf_counter()
+        if kill and kill.after_seconds is not None:
+            threading.Thread(target=die_after, args=(kill.after_seconds,), daemon=True).start()
+        trains(trainer)
+        folder.with_suffix(".seconds").write_text(str(time.perf_counter() - begin))
+
+    def kept_then_deleted(output_dir: str) -> None:
+        from ner_recipe.checkpoints import last_checkpoint
+
+        if (last := last_checkpoint(output_dir)) and not folder.with_suffix(".last").exists():
+            shutil.copytree(last, folder.with_suffix(".part"), dirs_exist_ok=True)
+            folder.with_suffix(".part").rename(folder.with_suffix(".last"))
+        deletes(output_dir)
+
+    run_ner.train, run_ner.delete_checkpoints = watched_train, kept_then_deleted
+    sys.addaudithook(watch)
+    code = run_ner.main(words)
+    folder.with_suffix(".events").write_text(str(count.events))
+    sys.exit(code)
+
+
+def die_after(seconds: float) -> None:
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def without_clocks(value: object) -> object:
+    """JSON without the entries that a clock makes."""
+    if isinstance(value, dict):
+        kept = {name: one for name, one in value.items() if not any(clock in name for clock in CLOCKS)}
+        return {name: without_clocks(one) for name, one in kept.items()}
+    return [without_clocks(one) for one in value] if isinstance(value, list) else value
+
+
+def everything(folder: Path) -> dict[str, object]:
+    """All that two runs must have in common, in a form that can be compared with ==."""
+    last = folder.with_suffix(".last")
+    found: dict[str, object] = {"files": sorted(path.name for path in folder.iterdir())}
+    for path in (folder / "model.safetensors", *sorted(last.glob("*.safetensors"))):
+        for name, weight in load_file(path).items():
+            found[f"{path.parent.suffix}{path.name}: {name}"] = weight.numpy().tobytes()
+    for path in (*sorted(last.glob("*.pt")), *sorted(last.glob("rng_state*.pth"))):
+        found[path.name] = flat(torch.load(path, weights_only=False))
+    for path in sorted(folder.glob("*.json")):
+        found[path.name] = without_clocks(json.loads(path.read_text()))
+    for path in sorted(folder.glob("predictions_*.tsv")):
+        found[path.name] = path.read_bytes()
+    return found
+
+
+def flat(value: object) -> object:
+    """Tensors and arrays as bytes, at any depth."""
+    if isinstance(value, dict):
+        return {str(name): flat(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [flat(one) for one in value]
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    return value.tobytes() if hasattr(value, "tobytes") else value
+
+
+def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
+    """The names of what two runs do not have in common."""
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))

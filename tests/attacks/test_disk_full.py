@@ -1,0 +1,67 @@
+"""A disk that fills up while a run writes: the last whole checkpoint stays, and the message says what to do.
+
+python -m pytest tests/attacks/test_disk_full.py
+
+A small tmpfs where one can be mounted; otherwise the largest file that a process may write (RLIMIT_FSIZE).
+"""
+
+import contextlib
+import re
+import resource
+import shutil
+import subprocess
+
+import pytest
+from safetensors.torch import load_file
+
+import run_ner
+from ner_recipe.checkpoints import checkpoints, damage
+
+
+@contextlib.contextmanager
+def small_disk(folder, kilobytes: int):
+    """Within the block `folder` has so much space; skips where nothing can be mounted."""
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("no tmpfs can be mounted here (needs root)")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+# The tiny encoder's checkpoint takes 2.3 MB: its weights, the first moment, and the second checkpoint fail.
+@pytest.mark.parametrize(("kilobytes", "kept"), [(300, False), (1000, False), (2900, True)])
+def test_a_full_disk_costs_no_checkpoint(kilobytes, kept, sample_flags, tmp_path, capsys):
+    disk = tmp_path / "disk"
+    with small_disk(disk, kilobytes):
+        folder = disk / "out"
+        assert run_ner.main([*sample_flags, "--output_dir", str(folder)]) == 1
+        error = capsys.readouterr().err
+        left = checkpoints(str(folder))
+        assert (
+            len(left) == kept and not any(map(damage, left)) and not (folder / "model.safetensors").exists()
+        )
+        found = re.search(
+            r"run_ner.py: error: --output_dir: (\S+) can't be written .* about ([\d,]+) bytes", error
+        )
+        assert found and not (tmp_path / found[1]).exists() and int(found[2].replace(",", "")) > 2_000_000
+        assert ("--resume_from_checkpoint goes on from" in error) == kept
+        if not kept:
+            return
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert run_ner.main([*sample_flags, "--output_dir", str(folder), "--resume_from_checkpoint"]) == 0
+        assert load_file(folder / "model.safetensors")
+
+
+def test_a_limit_of_file_sizes_is_answered_the_same(sample_flags, tmp_path, capsys):
+    folder, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, limits[1]))  # the weights fit, the optimizer does not
+    try:
+        code = run_ner.main([*sample_flags, "--output_dir", str(folder)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert code == 1 and f"--output_dir: {folder}/checkpoint-" in error and "make room there" in error
+    assert not checkpoints(str(folder))
