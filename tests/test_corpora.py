@@ -80,7 +80,7 @@ def test_a_users_own_files_get_the_whole_treatment(private):
     run = json.loads((folder / "run.json").read_text())
     expected = ["O", "B-cell-line", "I-cell-line", "B-disease", "I-disease"]
     assert run["labels"] == expected
-    assert list(json.loads((folder / "config.json").read_text())["label2id"]) == expected
+    assert list(json.loads((folder / "config.json").read_text())["id2label"].values()) == expected
     train, validation = run["splits"]["train"], run["splits"]["validation"]
     assert "test" not in run["splits"] and not (folder / "test_results.json").exists()
     assert train["sentences"] + validation["sentences"] == 200
@@ -123,7 +123,7 @@ def test_a_model_is_scored_on_part_of_its_types_and_in_its_own_order(private, tm
 
 
 def test_continuing_keeps_the_order_of_the_labels(trained, tmp_path, cache_dir):
-    """JNLPBA's builder orders the types in its own way; the same files as --train_file in alphabetical order."""
+    """The builder has an order of its own; the same files as --train_file give an alphabetical one."""
     flags = ["--model_name_or_path", str(trained), "--cache_dir", str(cache_dir), "--do_train", "--do_eval"]
     flags += ["--train_file", str(SAMPLE / "train.tsv"), "--validation_file", str(SAMPLE / "devel.tsv")]
     flags += ["--max_steps", "1", "--learning_rate", "1e-9", "--disable_tqdm", "true"]
@@ -158,37 +158,22 @@ def test_a_data_set_and_a_known_name_are_read_like_files(private, tmp_path, cach
 
 
 CASES = {
-    "two corpora": (
-        ["--train_file", "T", "--dataset_name", "ncbi-disease"],
-        "names a corpus beside --train_file",
-    ),
-    "missing": (
-        ["--train_file", "nowhere.tsv", "--validation_file", "T"],
-        "--train_file: found no file or folder",
-    ),
+    "two corpora": ("--train_file T --dataset_name ncbi-disease", "names a corpus beside --train_file"),
+    "missing": ("--train_file no.tsv --validation_file T", "--train_file: found no file or folder 'no.tsv'"),
     "no validation": (
-        ["--train_file", "T"],
-        "found no split 'validation' ('validation'); expected names among train;",
+        "--train_file T",
+        "found no split 'validation' ('validation'); expected names among train",
     ),
-    "fraction of one": (
-        ["--train_file", "T", "--validation_fraction", "1"],
-        "--validation_fraction: found 1; expected",
-    ),
-    "too large": (["--train_file", "T", "--validation_fraction", "0.999"], "leaves none to train on"),
-    "both": (
-        ["--train_file", "T", "--validation_file", "T", "--validation_fraction", "0.1"],
-        "no effect beside",
-    ),
-    "same file": (["--train_file", "T", "--validation_file", "T"], "are the same file"),
-    "unknown name": (["--dataset_name", "ncbi-diseas"], "did you mean ncbi-disease?"),
-    "folder of nothing": (["--dataset_name", "E"], "--dataset_name: E can't be loaded"),
-    "incomplete folder": (
-        ["--dataset_name", "bc5cdr", "--data_dir", "E"],
-        "missing train.tsv, devel.tsv, test.tsv",
-    ),
-    "no network": (["--dataset_name", "bc5cdr"], "could not be downloaded"),
+    "whole": ("--train_file T --validation_fraction 1", "--validation_fraction: found 1; expected"),
+    "too large": ("--train_file T --validation_fraction 0.999", "leaves none to train on"),
+    "both": ("--train_file T --validation_file T --validation_fraction 0.1", "no effect beside"),
+    "same file": ("--train_file T --validation_file T", "are the same file"),
+    "unknown name": ("--dataset_name ncbi-diseas", "did you mean ncbi-disease?"),
+    "empty folder": ("--dataset_name E", "--dataset_name: E can't be loaded"),
+    "incomplete": ("--dataset_name bc5cdr --data_dir E", "missing train.tsv, devel.tsv, test.tsv"),
+    "no network": ("--dataset_name bc5cdr", "could not be downloaded"),
     "no test": (
-        ["--train_file", "T", "--validation_fraction", "0.5", "--do_train", "false", "--do_eval", "false"],
+        "--train_file T --do_train false --do_eval false",
         "--do_predict: the corpus has no test split",
     ),
 }
@@ -200,7 +185,7 @@ def test_bad_corpora_end_in_one_sentence(case, tmp_path, tiny_bert, cache_dir, c
     (tmp_path / "T").with_suffix(".tsv").write_text("-DOCSTART-\tO\n\n" + "IL-2\tB-gene\n.\tO\n\n" * 3)
     (tmp_path / "E").mkdir()
     words, message = CASES[case]
-    words = ["T.tsv" if word == "T" else word for word in words]
+    words = ["T.tsv" if word == "T" else word for word in words.split()]
     base = ["--model_name_or_path", str(tiny_bert), "--cache_dir", str(cache_dir), "--output_dir", "out"]
     status = run_ner.main([*base, "--do_train", "--do_eval", "--do_predict", *words])
     shown = capsys.readouterr().err
