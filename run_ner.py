@@ -16,7 +16,8 @@ from pathlib import Path
 from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.checkpoints import delete_checkpoints
 from ner_recipe.checks import parse_arguments
-from ner_recipe.corpora import training_texts
+from ner_recipe.corpora.loading import CUSTOM
+from ner_recipe.corpora.splits import training_texts
 from ner_recipe.launch import one_process_note, run_command
 from ner_recipe.models import attention_name, resolve_model
 from ner_recipe.publishing import CORPUS_TEXT, PublishError, check_access, publish_run
@@ -139,7 +140,7 @@ def publish(args: RecipeArguments, repository: str, token: str | None, corpus: s
     options = {"token": token, "private": args.hub_private_repo, "revision": args.hub_revision}
     with naming_the_flag():
         url = publish_run(args.output_dir, repository, **options)
-    kept = ", ".join(CORPUS_TEXT) if corpus == "custom" else ""
+    kept = ", ".join(CORPUS_TEXT) if corpus == CUSTOM else ""
     print(
         f"Published: {url}" + (f" (kept local, because they hold the corpus's text: {kept})" if kept else "")
     )

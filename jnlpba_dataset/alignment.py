@@ -10,14 +10,19 @@ tokenizer, maximum length and overlap. All ranges are half-open and count from 0
 This module imports only the label names of `jnlpba`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from jnlpba_dataset.jnlpba import LABELS
 
+# Words without a space before them in print, and words without a space after them.
+CLOSING = re.compile(r"[,.;:?!%)\]']+|'s|-[A-Za-z].*|/[A-Za-z].*")
+OPENING = re.compile(r"[(\[]+")
 IGNORED = -100  # the loss and the scores skip this label
 # The words that a window owns.
 OWNED = ("sentence", "first_word", "word_positions", "word_sizes", "sentence_words")
@@ -80,7 +85,9 @@ def encode(
     so that the loss counts it once.
 
     Args:
-        examples: the columns `tokens` (words) and `ner_tags` (label ids).
+        examples: the columns `tokens` (words) and `ner_tags` (label ids), and `spaces` if it is known which
+            words have white space before them (the first counts as one). If it is not, words are spaced as in
+            print.
         indices: the row of each sentence in its split; `decode` needs it.
         tokenizer: a fast tokenizer.
         max_seq_length: the largest number of subtokens in a window, special tokens included.
@@ -107,7 +114,7 @@ def encode(
     """
     require_fast(tokenizer)
     return encode_subtokens(
-        tokenize_words(examples["tokens"], tokenizer),
+        tokenize_words(examples["tokens"], tokenizer, examples.get("spaces")),
         examples["ner_tags"],
         indices,
         inside=inside_ids(label_names) if label_all_tokens else None,
@@ -249,10 +256,24 @@ def inside_ids(label_names: Sequence[str]) -> list[int]:
     ]
 
 
+def spaces_as_printed(words: Sequence[str]) -> list[bool]:
+    """Whether each word has a space before it in print: not before a comma, nor after an opening bracket."""
+    return [
+        number == 0 or not (CLOSING.fullmatch(word) or OPENING.fullmatch(words[number - 1]))
+        for number, word in enumerate(words)
+    ]
+
+
 def tokenize_words(
-    sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase
+    sentences: Sequence[Sequence[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    spaces: Sequence[Sequence[bool]] | None = None,
 ) -> list[list[list[int]]]:
-    """Return the subtoken ids of each word of each sentence. A word without any gets the unknown token."""
+    """Return the subtoken ids of each word of each sentence. A word without any gets the unknown token.
+
+    A tokenizer that marks the space before a word gives a word without one the subtokens that it has in
+    running text. `spaces`: as in `encode`.
+    """
     filled = [list(words) for words in sentences if len(words)]
     if not filled:
         return [[] for _ in sentences]
@@ -267,8 +288,23 @@ def tokenize_words(
             for token, word in zip(batch["input_ids"][encoded], batch.word_ids(encoded), strict=True):
                 subtokens[word].append(token)
             encoded += 1
-        result.append([ids or [unknown_id(tokenizer)] for ids in subtokens])
-    return result
+        result.append(subtokens)
+    unspaced = without_prefix_space(tokenizer)
+    if unspaced is not None:
+        spaces = spaces or [spaces_as_printed(words) for words in sentences]
+        for words, spaced, subtokens in zip(sentences, spaces, result, strict=True):
+            for number, word in enumerate(words):
+                if number and not spaced[number]:
+                    subtokens[number] = unspaced.encode(word, add_special_tokens=False).ids
+    return [[ids or [unknown_id(tokenizer)] for ids in subtokens] for subtokens in result]
+
+
+def without_prefix_space(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
+    """A copy of the tokenizer that adds no space before a text; None if it never does."""
+    state = tokenizer.backend_tokenizer.to_str()
+    changed = state.replace('"add_prefix_space":true', '"add_prefix_space":false')
+    changed = re.sub('"prepend_scheme":"(always|first)"', '"prepend_scheme":"never"', changed)
+    return None if changed == state else Tokenizer.from_str(changed)
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:

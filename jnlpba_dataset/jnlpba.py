@@ -67,7 +67,7 @@ class Jnlpba(datasets.GeneratorBasedBuilder):
     key under which their output is cached.
     """
 
-    VERSION = datasets.Version("1.2.0")
+    VERSION = datasets.Version("1.3.0")
     BUILDER_CONFIG_CLASS = JnlpbaConfig
     BUILDER_CONFIGS = [
         JnlpbaConfig(
@@ -197,7 +197,8 @@ def joined_sentences(sentences: datasets.Dataset) -> Iterator[dict]:
         if document is not None and others:
             lists = {
                 name: [item for row in (first, *others) for item in row[name]]
-                for name in ("tokens", "ner_tags")
+                for name, value in first.items()
+                if isinstance(value, list)
             }
             yield {**first, **lists}
 
@@ -255,8 +256,8 @@ def what_is_there(path: Path) -> str:
     return "neither a file nor a folder" if path.exists() else "missing"
 
 
-def download(dl_manager: datasets.DownloadManager, url: str, expected: str) -> str:
-    """Download one file and check its sha256. A file that fails is deleted from the download cache."""
+def download(dl_manager: datasets.DownloadManager, url: str, expected: str | None) -> str:
+    """Download one file and check its sha256, if one is expected. A wrong file is deleted from the cache."""
     remedy = "download the files by other means and pass their folder as --data_dir"
     try:
         path = dl_manager.download(url)
@@ -266,7 +267,7 @@ def download(dl_manager: datasets.DownloadManager, url: str, expected: str) -> s
         kind = f"{type(reason).__name__}: {reason}".splitlines()[0]
         raise CorpusError(f"{url}: could not be downloaded ({kind}); try again, or {remedy}") from error
     found = file_sha256(path)
-    if found != expected:
+    if expected is not None and found != expected:
         Path(path).unlink()
         raise CorpusError(
             f"{url}: found sha256 {found}; expected {expected}. The download was deleted; "
@@ -394,7 +395,8 @@ def split_counts(sentences: datasets.Dataset) -> dict[str, int | str | None]:
     `documents` is None if the document of any sentence is unknown.
     """
     documents = set(column(sentences, "document_id"))
-    begins = {i for i, name in enumerate(LABELS) if name.startswith("B-")}
+    names = sentences.features["ner_tags"].feature.names
+    begins = {i for i, name in enumerate(names) if name.startswith("B-")}
     return {
         "documents": None if None in documents else len(documents),
         "sentences": len(sentences),

@@ -66,12 +66,43 @@ class ModelArguments:
 class DataArguments:
     """Which corpus, and how sentences become windows."""
 
-    dataset_name: str = HfArg(default="jnlpba", help="The corpus: jnlpba.")
-    dataset_config_name: str = HfArg(
-        default="jnlpba", help="jnlpba, or sample (280 embedded sentences, no network)."
+    dataset_name: str | None = HfArg(
+        default=None,
+        help="jnlpba (if nothing is given), another known corpus such as ncbi-disease, a folder written by "
+        "save_to_disk, or a data set of the Hub.",
     )
+    dataset_config_name: str | None = HfArg(
+        default=None,
+        help="Of jnlpba: jnlpba, or sample (280 embedded sentences, no network). Of a data set of the Hub: "
+        "its configuration.",
+    )
+    dataset_revision: str | None = HfArg(default=None, help="Branch, tag or commit of a data set of the Hub.")
     data_dir: str | None = HfArg(
-        default=None, help="A folder with train.tsv, devel.tsv and test.tsv. Without it JNLPBA is downloaded."
+        default=None,
+        help="A folder with train.tsv, devel.tsv and test.tsv of a known corpus, instead of a download.",
+    )
+    train_file: str | None = HfArg(
+        default=None,
+        help="Your own text to train on, instead of --dataset_name: tagged words (CoNLL, JSON, CSV, "
+        "Parquet), or text with spans (JSON lines, BRAT, PubTator, BioC). See docs/corpora.md.",
+    )
+    validation_file: str | None = HfArg(default=None, help="Your own text that selects the best epoch.")
+    test_file: str | None = HfArg(default=None, help="Your own text for the final score.")
+    validation_fraction: float | None = HfArg(
+        default=None, help="Take this part of train's documents for validation, where there is none."
+    )
+    text_column_name: str | None = HfArg(
+        default=None, help="The column of words (tokens or words), or of the text of documents (text)."
+    )
+    label_column_name: str | None = HfArg(default=None, help="The column of tags (ner_tags, tags or labels).")
+    document_column_name: str | None = HfArg(
+        default=None, help="The column that names each sentence's document (document_id, doc_id or pmid)."
+    )
+    repair_tags: bool = HfArg(
+        default=False, help="Read tags that no scheme allows by the rules of conlleval, and count them."
+    )
+    dataset_license: str | None = HfArg(
+        default=None, help="Licence of your own corpus for the model card, as the Hub spells it."
     )
     train_split_name: str = HfArg(
         default="train", help="The split to train on; train+validation joins two splits."

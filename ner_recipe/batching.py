@@ -15,7 +15,7 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from jnlpba_dataset import column, encode, whole_abstracts
 from ner_recipe.arguments import DataArguments
-from ner_recipe.corpora import Split, label_names
+from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.launch import UsageError
 
 ALWAYS = -1  # the `document` of a window that is trained on in each epoch

@@ -109,11 +109,7 @@ def setting_problems(
     problems = []
     if not model_args.model_name_or_path:
         problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
-    if data_args.dataset_name != "jnlpba":
-        problems.append(
-            f"--dataset_name: found '{data_args.dataset_name}'; expected jnlpba. For a corpus with the same "
-            "labels and format give its folder as --data_dir"
-        )
+    problems += corpus_problems(data_args)
     if args.n_gpu > 1:
         # transformers would use DataParallel and multiply our loss by the number of GPUs.
         problems.append(
@@ -143,6 +139,34 @@ def number_problems(groups: Sequence, ranges: dict[str, tuple[float, float]]) ->
                 elif field.name in ranges and value is not None and not low <= value < high:
                     below = "" if high == math.inf else f" and less than {high}"
                     problems.append(f"--{field.name}: found {value}; expected at least {low}{below}")
+    return problems
+
+
+def corpus_problems(data_args: DataArguments) -> list[str]:
+    """Flags that name two corpora at once, or files that are not there."""
+    files = {
+        f"{split}_file": getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")
+    }
+    given = {flag: path for flag, path in files.items() if path is not None}
+    problems = []
+    for flag in ("dataset_name", "dataset_config_name", "dataset_revision", "data_dir"):
+        value = getattr(data_args, flag)
+        if given and value is not None:
+            problems.append(
+                f"--{flag}: '{value}' names a corpus beside --{next(iter(given))}; remove one of the two"
+            )
+    problems += [
+        f"--{flag}: found no file or folder '{path}'"
+        for flag, path in given.items()
+        if not Path(path).exists()
+    ]
+    fraction = data_args.validation_fraction
+    if fraction is not None and not 0 < fraction < 1:
+        problems.append(f"--validation_fraction: found {fraction:g}; expected more than 0 and less than 1")
+    if fraction is not None and data_args.validation_file:
+        problems.append(
+            "--validation_fraction: has no effect beside --validation_file; remove one of the two"
+        )
     return problems
 
 

@@ -127,6 +127,19 @@ def words_keep_their_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     return words[-1] == text[-1]
 
 
+def agreed_labels(model_args: ModelArguments, labels: Sequence[str], fine_tune: bool) -> list[str]:
+    """The labels in the order of the model, if it was trained on them; otherwise as they are.
+
+    A model that is only evaluated may have more labels than the data.
+    """
+    with model_errors(model_args.model_name_or_path):
+        folder = resolve_model(model_args.model_name_or_path)
+        config = AutoConfig.from_pretrained(folder, **loading_options(model_args))
+    known = [config.id2label[number] for number in sorted(config.id2label)]
+    agree = set(labels) == set(known) if fine_tune else set(labels) <= set(known)
+    return known if agree else list(labels)
+
+
 def load_model(
     model_args: ModelArguments, labels: Sequence[str], fine_tune: bool, fp32_attention: bool = False
 ) -> PreTrainedModel:

@@ -23,6 +23,7 @@ from transformers.hf_argparser import string_to_bool
 
 from jnlpba_dataset import corpus_name, load_jnlpba, source_sha256
 from ner_recipe.arguments import PlainParser
+from ner_recipe.corpora.loading import CUSTOM
 from ner_recipe.launch import UsageError, run_command
 from ner_recipe.reports.card import CardError, dataset_card, write_model_card
 from ner_recipe.reports.files import CARD, PAGE, RESULT_FILES, write_text
@@ -150,7 +151,7 @@ def published_files(folder: str | Path, corpus: str) -> list[str]:
     places = (Path(folder), Path(folder, "figures"))
     files = [path for place in places if place.is_dir() for path in place.iterdir() if path.is_file()]
     names = sorted(path.relative_to(folder).as_posix() for path in files)
-    left = CORPUS_TEXT if corpus == "custom" else ()
+    left = CORPUS_TEXT if corpus == CUSTOM else ()
     return [
         name
         for name in names

@@ -9,7 +9,6 @@ half-open, in characters.
 """
 
 import itertools
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,9 +29,9 @@ from transformers import (
 )
 from transformers.pipelines.token_classification import AggregationStrategy
 
-from jnlpba_dataset import encode_subtokens, gather, require_fast
+from jnlpba_dataset import encode_subtokens, gather, require_fast, spaces_as_printed
 from metrics import entities, span_scores
-from ner_recipe.corpora import Split
+from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import joint_decoding
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.result import FORMS, SplitResult
@@ -41,10 +40,6 @@ from ner_recipe.reports.text import served_forms
 STRATEGIES = tuple(strategy.value for strategy in AggregationStrategy)
 JOINT = "joint"  # the Annotator, beside the strategies of the pipeline
 OVERLAP = 4  # two chunks of a long text share a quarter of the model's maximum length
-
-# Words without a space before them, and words without a space after them.
-CLOSING = re.compile(r"[,.;:?!%)\]']+|'s|-[A-Za-z].*|/[A-Za-z].*")
-OPENING = re.compile(r"[(\[]+")
 
 Span = tuple[str, int, int]  # (type, first character, one past the last)
 
@@ -366,7 +361,8 @@ def plain_texts(result: SplitResult, form: str) -> list[Text]:
     texts = []
     for group in groups:
         words = [word for number in group for word in result.words[number]]
-        text, places = write_out(words)
+        spaces = [space for number in group for space in result.spaces[number]] if result.spaces else None
+        text, places = write_out(words, spaces)
         spans, first = set(), 0
         for number in group:
             for kind, start, end in result.spans[number][0]:
@@ -376,16 +372,19 @@ def plain_texts(result: SplitResult, form: str) -> list[Text]:
     return texts
 
 
-def write_out(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+def write_out(
+    words: Sequence[str], spaces: Sequence[bool] | None = None
+) -> tuple[str, list[tuple[int, int]]]:
     """Words as running text, and the range of each word in it.
 
-    As in print, there is no space before a comma, a full stop or a closing bracket, nor after an opening
-    bracket.
+    `spaces` says which words have white space before them in the original text. Without it there is none, as
+    in print, before a comma, a full stop or a closing bracket, nor after an opening bracket.
     """
+    spaces = spaces_as_printed(words) if spaces is None else spaces
     text = ""
     places: list[tuple[int, int]] = []
     for number, word in enumerate(words):
-        if number and not CLOSING.fullmatch(word) and not OPENING.fullmatch(words[number - 1]):
+        if number and spaces[number]:
             text += " "
         places.append((len(text), len(text) + len(word)))
         text += word

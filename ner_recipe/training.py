@@ -35,12 +35,13 @@ from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments
 from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
 from ner_recipe.checkpoints import SETTINGS_FILE, last_checkpoint, whole_or_none
-from ner_recipe.corpora import Split, document_numbers, label_names, load_splits
-from ner_recipe.corpus_checks import corpus_notes, refuse_bad_splits
+from ner_recipe.corpora.building import document_numbers
+from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
+from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
 from ner_recipe.decoding import first_subtokens, joint_decoding
 from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import UsageError, use_cores
-from ner_recipe.models import fit_together, load_model, load_tokenizer
+from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
 from ner_recipe.reports.files import follow_umask, write_text
 from ner_recipe.reports.history import kept_history, loss_text, mean_loss, training_facts
@@ -61,6 +62,8 @@ def prepare(
     if args.process_index == 0:
         print(*(f"{note}\n" for note in corpus_notes(splits)), sep="", end="", file=sys.stderr)
     labels = label_names(next(iter(splits.values())).sentences)
+    labels = agreed_labels(model_args, labels, args.do_train)
+    splits = {role: with_labels(split, labels) for role, split in splits.items()}
     set_seed(args.seed)
     model = load_model(model_args, labels, args.do_train, args.fp32_attention)
     if args.do_train:
@@ -284,12 +287,14 @@ class SplitScorer:
         words = gather(self.owned, log_probabilities)
         texts, gold = list(column(sentences, "tokens")), [names[tags].tolist() for tags in gold]
         documents = document_numbers(sentences)
+        spaces = list(column(sentences, "spaces")) if "spaces" in sentences.column_names else None
         plain, joint = (
             make_result(
                 texts,
                 gold,
                 words.by_sentence(names[ids]),
                 documents=documents,
+                spaces=spaces,
                 confidence=words.by_sentence(probabilities),
                 facts=self.facts,
             )
@@ -307,6 +312,7 @@ def split_facts(split: Split) -> dict[str, str]:
     facts = {
         "sentences": f"{used:,} of {split.total:,}, in {windows:,} windows",
         "corpus fingerprint": split.counts["fingerprint"],
+        **split.facts,
     }
     if split.counts["documents"] is None:
         facts["documents"] = "unknown, so no abstracts are served and intervals draw sentences"

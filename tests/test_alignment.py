@@ -113,9 +113,10 @@ capacities = st.integers(1, 12) | st.integers(1, 60)  # how many subtokens of wo
 
 
 def columns(sentences) -> dict[str, list]:
-    """Sentences of (word, label id) as the columns that `encode` reads."""
+    """Sentences of (word, label id) as the columns that `encode` reads, with a space before each word."""
     return {
         "tokens": [[word for word, _ in sentence] for sentence in sentences],
+        "spaces": [[True] * len(sentence) for sentence in sentences],
         "ner_tags": [[tag for _, tag in sentence] for sentence in sentences],
     }
 
@@ -239,6 +240,16 @@ def test_a_sentence_that_fits_is_encoded_as_the_tokenizer_does(tokenizer, senten
     own = tokenizer(words, is_split_into_words=True) if words else tokenizer("")
     assert {name: row[name] for name in tokenizer.model_input_names} == dict(own)
     assert row["length"] == len(own.input_ids)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["spaces known", "spaces as printed"])
+def test_words_have_the_subtokens_of_running_text(tokenizer, known):
+    words = ["Binding", "of", "GATA", "(", "NF", ")", "in", "T", "cells", ",", "not", "B", "."]
+    text = "Binding of GATA (NF) in T cells, not B."
+    spaces = [True, True, True, True, False, False, True, True, True, False, True, True, False]
+    columns = {"tokens": [words], "ner_tags": [[0] * len(words)]} | ({"spaces": [spaces]} if known else {})
+    rows = encode(columns, [0], tokenizer=tokenizer, max_seq_length=512)
+    assert rows["input_ids"][0] == tokenizer(text)["input_ids"]
 
 
 @repeatable

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from jnlpba_dataset import load_jnlpba
 from ner_recipe.arguments import DataArguments
 from ner_recipe.batching import ALWAYS, LikeLengthBatches, encode_split, numbers, presentations
-from ner_recipe.corpora import Split
+from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 
 LENGTHS = np.random.default_rng(3).lognormal(3.6, 0.5, 4000).astype(int).clip(4, 256)

@@ -1,12 +1,20 @@
-"""Splits of a corpus: what a model is trained on, and whose documents are known.
+"""Other corpora than JNLPBA, from the flags to the card, and what reports say about splits.
 
 python -m pytest tests/test_corpora.py
 """
 
-import pytest
+import json
+import re
+import shutil
 
+import datasets
+import pytest
+from conftest import REPO, run_program
+
+import run_ner
 from jnlpba_dataset import load_jnlpba
-from ner_recipe.corpora import Split, document_numbers, training_texts
+from ner_recipe.corpora.building import document_numbers
+from ner_recipe.corpora.splits import Split, training_texts
 
 
 @pytest.mark.parametrize(
@@ -28,3 +36,158 @@ def test_reports_say_what_a_model_is_trained_on(unknown, train_on, texts, cache_
     assert training_texts(split, train_on) == {"trained on": texts}
     assert (document_numbers(changed) is None) == (split.counts["documents"] is None) == bool(unknown)
     assert training_texts(None, train_on) == {}
+
+
+SAMPLE = REPO / "jnlpba_dataset" / "sample"
+
+
+def renamed(split: str) -> str:
+    """The sample's file with two types only, disease and cell-line, in the scheme IOBES."""
+    out = []
+    lines = [line.split("\t") for line in (SAMPLE / f"{split}.tsv").read_text().split("\n")]
+    for number, fields in enumerate(lines):
+        if len(fields) < 2:
+            out.append("")
+            continue
+        word, tag = fields
+        kind = {"protein": "disease", "cell_line": "cell-line"}.get(tag[2:])
+        after = lines[number + 1][1] if len(lines[number + 1]) > 1 else "O"
+        last = after != f"I-{tag[2:]}"
+        prefix = {("B", True): "S", ("I", True): "E"}.get((tag[0], last), tag[0])
+        out.append(f"{word} {prefix}-{kind}" if kind else f"{word} O")
+    return "\n".join(out)
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory, tiny_bert, cache_dir):
+    """A model of a user's own files, trained by the program: its folder, what it printed, and the flags."""
+    place = tmp_path_factory.mktemp("private")
+    (place / "all.conll").write_text(renamed("train"))
+    (place / "held_out.conll").write_text(renamed("test"))
+    flags = [
+        *("--model_name_or_path", str(tiny_bert), "--cache_dir", str(cache_dir), "--do_train", "--do_eval"),
+        *("--do_predict", "--do_serve_check", "--num_train_epochs", "3", "--learning_rate", "3e-3"),
+        *("--train_file", str(place / "all.conll"), "--validation_fraction", "0.2", "--seed", "1"),
+        *("--dataset_license", "cc-by-nc-4.0", "--disable_tqdm", "true"),
+    ]
+    result = run_program(*flags, "--output_dir", place / "model")
+    assert result.returncode == 0, result.stderr
+    return place / "model", result.stdout, flags
+
+
+def test_a_users_own_files_get_the_whole_treatment(private):
+    folder, shown, _ = private
+    run = json.loads((folder / "run.json").read_text())
+    expected = ["O", "B-cell-line", "I-cell-line", "B-disease", "I-disease"]
+    assert run["labels"] == expected
+    assert list(json.loads((folder / "config.json").read_text())["id2label"].values()) == expected
+    train, validation = run["splits"]["train"], run["splits"]["validation"]
+    assert "test" not in run["splits"] and not (folder / "test_results.json").exists()
+    assert train["sentences"] + validation["sentences"] == 200
+    begins = re.findall(" [BS]-", renamed("train"))
+    assert train["entities"] + validation["entities"] == len(begins) and validation["entities"] > 0
+    report = (folder / "classification_report.txt").read_text()
+    card = (folder / "README.md").read_text()
+    for text in (report, card):
+        assert "IOBES, converted to IOB2" in text
+        assert "documents of train, drawn with seed 0" in text
+        assert "the corpus has no test split" in text
+    assert "cc-by-nc-4.0" in card and "a private corpus" in card and "JNLPBA" not in card
+    assert "`cell-line`, `disease`" in card and "widget" in card
+    assert "validation" in shown
+
+
+def test_the_validation_part_does_not_depend_on_the_seed(private, tmp_path):
+    folder, _, flags = private
+    words = [*flags, "--max_steps", "1", "--seed", "7", "--do_serve_check", "false", "--output_dir"]
+    assert run_ner.main([*words, str(tmp_path / "other")]) == 0
+    runs = [json.loads((place / "run.json").read_text()) for place in (folder, tmp_path / "other")]
+    assert runs[0]["splits"]["validation"]["fingerprint"] == runs[1]["splits"]["validation"]["fingerprint"]
+
+
+def test_a_model_is_scored_on_part_of_its_types_and_in_its_own_order(private, tmp_path, cache_dir, capsys):
+    folder, _, _ = private
+    path = tmp_path / "cells.tsv"
+    lines = renamed("test").replace(" ", "\t").split("\n")
+    path.write_text(
+        "\n".join(line if "disease" not in line else line.split("\t")[0] + "\tO" for line in lines)
+    )
+    flags = ["--model_name_or_path", str(folder), "--cache_dir", str(cache_dir), "--do_predict"]
+    flags += ["--disable_tqdm", "true", "--output_dir", str(tmp_path / "scored")]
+    assert run_ner.main([*flags, "--test_file", str(path)]) == 0
+    results = json.loads((tmp_path / "scored" / "test_results.json").read_text())
+    assert results["test_span_cell-line_support"] == results["test_entities"] > 0
+    path.write_text("word\tB-species\n")
+    assert run_ner.main([*flags, "--test_file", str(path)]) == 2
+    assert "Expected the same labels" in capsys.readouterr().err
+
+
+def test_continuing_keeps_the_order_of_the_labels(trained, tmp_path, cache_dir):
+    """The builder has an order of its own; the same files as --train_file give an alphabetical one."""
+    flags = ["--model_name_or_path", str(trained), "--cache_dir", str(cache_dir), "--do_train", "--do_eval"]
+    flags += ["--train_file", str(SAMPLE / "train.tsv"), "--validation_file", str(SAMPLE / "devel.tsv")]
+    flags += ["--max_steps", "1", "--learning_rate", "1e-9", "--disable_tqdm", "true"]
+    assert run_ner.main([*flags, "--output_dir", str(tmp_path / "more")]) == 0
+    before, after = (json.loads((place / "run.json").read_text()) for place in (trained, tmp_path / "more"))
+    assert before["labels"] == after["labels"] and before["labels"][1] == "B-protein"
+    scores = [json.loads((place / "eval_results.json").read_text()) for place in (trained, tmp_path / "more")]
+    assert scores[0]["eval_span_micro_f1"] == scores[1]["eval_span_micro_f1"] > 0.2
+
+
+def test_a_data_set_and_a_known_name_are_read_like_files(private, tmp_path, cache_dir, tiny_bert, capsys):
+    corpus = load_jnlpba(name="sample", cache_dir=cache_dir)
+    datasets.DatasetDict(corpus).save_to_disk(tmp_path / "saved")
+    folder = shutil.copytree(SAMPLE, tmp_path / "folder")
+    base = ["--model_name_or_path", str(tiny_bert), "--cache_dir", str(cache_dir), "--do_train", "--do_eval"]
+    base += ["--do_predict", "--max_steps", "1", "--disable_tqdm", "true", "--output_dir"]
+    for number, source in enumerate(
+        (
+            ["--dataset_name", str(tmp_path / "saved")],
+            ["--dataset_name", "NCBI_disease", "--data_dir", str(folder)],
+        )
+    ):
+        out = tmp_path / str(number)
+        assert run_ner.main([*base, str(out), *source]) == 0
+        run = json.loads((out / "run.json").read_text())
+        assert run["corpus"] == "custom"  # not the published files
+        assert {name: split["entities"] for name, split in run["splits"].items()} == {
+            name: sum(tag % 2 for tags in split["ner_tags"] for tag in tags) for name, split in corpus.items()
+        }
+        assert run["labels"][:3] == ["O", "B-DNA", "I-DNA"]
+    capsys.readouterr()
+
+
+CASES = {
+    "two corpora": ("--train_file T --dataset_name ncbi-disease", "names a corpus beside --train_file"),
+    "missing": ("--train_file no.tsv --validation_file T", "--train_file: found no file or folder 'no.tsv'"),
+    "no validation": (
+        "--train_file T",
+        "found no split 'validation' ('validation'); expected names among train",
+    ),
+    "whole": ("--train_file T --validation_fraction 1", "--validation_fraction: found 1; expected"),
+    "too large": ("--train_file T --validation_fraction 0.999", "leaves none to train on"),
+    "both": ("--train_file T --validation_file T --validation_fraction 0.1", "no effect beside"),
+    "same file": ("--train_file T --validation_file T", "are the same file"),
+    "unknown name": ("--dataset_name ncbi-diseas", "did you mean ncbi-disease?"),
+    "empty folder": ("--dataset_name E", "--dataset_name: E can't be loaded"),
+    "incomplete": ("--dataset_name bc5cdr --data_dir E", "missing train.tsv, devel.tsv, test.tsv"),
+    "no network": ("--dataset_name bc5cdr", "could not be downloaded"),
+    "no test": (
+        "--train_file T --do_train false --do_eval false",
+        "--do_predict: the corpus has no test split",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_corpora_end_in_one_sentence(case, tmp_path, tiny_bert, cache_dir, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "T").with_suffix(".tsv").write_text("-DOCSTART-\tO\n\n" + "IL-2\tB-gene\n.\tO\n\n" * 3)
+    (tmp_path / "E").mkdir()
+    words, message = CASES[case]
+    words = ["T.tsv" if word == "T" else word for word in words.split()]
+    base = ["--model_name_or_path", str(tiny_bert), "--cache_dir", str(cache_dir), "--output_dir", "out"]
+    status = run_ner.main([*base, "--do_train", "--do_eval", "--do_predict", *words])
+    shown = capsys.readouterr().err
+    assert status in (1, 2) and message in shown and "Traceback" not in shown
+    assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 
 from jnlpba_dataset import CITATION, split_counts
 from metrics import AVERAGES
+from ner_recipe.corpora.collection import COLLECTION, folder_of
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import CARD, write_text
 from ner_recipe.reports.result import FORMS
@@ -25,7 +26,6 @@ TEMPLATES = Path(__file__).resolve().parent
 RESULTS = {"test": ("test", "test_results.json"), "validation": ("eval", "eval_results.json")}
 PICTURES = ("type_scores", "span_confusion")  # of figures/
 SPAN_METRICS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
-KIND_NAMES = {"cell_line": "cell lines", "cell_type": "cell types", "protein": "proteins"}
 EXAMPLES = (
     "Mouse thymus was used as a source of glucocorticoid receptor from normal CS lymphocytes.",
     "Interleukin-4 induces expression of the GATA-3 gene in human T cells, but not in the HL-60 cell line.",
@@ -42,8 +42,9 @@ CORPUS_NOTES = {
     "project), the distribution that the recipe reads under CC BY 4.0.",
     "sample": "The embedded sample of the recipe: invented sentences for trying it out. Scores on them say "
     "nothing about real text.",
-    "custom": "A private corpus with the labels and the format of JNLPBA.",
+    "custom": "A private corpus. None of its sentences are published.",
 }
+UNPUBLISHED = ("sample", "custom")  # corpora that can't be found under their name
 LICENSES = {"jnlpba": "cc-by-3.0", "sample": "apache-2.0"}  # of a private corpus its owner decides
 JNLPBA_LIMITS = (
     "JNLPBA has five entity types and covers one field of biology. Its training and test annotations are not "
@@ -111,7 +112,7 @@ def card_data(run: Mapping, scores: Mapping[str, Mapping]) -> ModelCardData:
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "biomedical", "token-classification", run["corpus"]],
         base_model=run["base_model"],
-        datasets=["jnlpba"] if run["corpus"] == "jnlpba" else None,
+        datasets=[run["corpus"]] if run["corpus"] not in UNPUBLISHED else None,
         metrics=["f1", "precision", "recall", "accuracy"],
         model_name=run["name"],
         widget=[{"text": text} for text in EXAMPLES],
@@ -142,7 +143,7 @@ def eval_results(run: Mapping, role: str, scores: Mapping[str, float]) -> list[E
             task_type="token-classification",
             task_name="Named entity recognition",
             dataset_type=run["corpus"],
-            dataset_name=run["corpus"].upper() if run["corpus"] == "jnlpba" else run["corpus"],
+            dataset_name=run["corpus"],
             dataset_split=split["name"],
             dataset_args=arguments,
             metric_type=kind,
@@ -166,11 +167,11 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
     forms = [form for form in FORMS if any(form in forms_in(values) for values in scores.values())]
     return {
         "name": markdown(run["name"]),
-        "kinds": " and ".join(filter(None, (", ".join(map(plural, kinds[:-1])), plural(kinds[-1])))),
+        "kinds": ", ".join(map(code, kinds)),
         "base": f"[{run['base_model']}](https://huggingface.co/{run['base_model']})"
         if run["base_model"]
         else code(run["model"]),
-        "corpus": CORPUS_TITLES[run["corpus"]],
+        "corpus": corpus_title(run["corpus"]),
         "headline": [headline(run, role, values, forms) for role, values in scores.items()],
         "forms": forms,
         "protocol": run["protocol"],
@@ -191,7 +192,7 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         "training": training_rows(run),
         "labels": ", ".join(code(label) for label in run["labels"]),
         "counts": [count_row(split) for split in run["splits"].values()],
-        "corpus_note": CORPUS_NOTES[run["corpus"]],
+        "corpus_note": corpus_note(run),
         "limits": JNLPBA_LIMITS if run["corpus"] == "jnlpba" else "",
         "provenance": provenance(run),
         "citations": citations(run),
@@ -202,8 +203,25 @@ def entity_types(labels: Sequence[str]) -> list[str]:
     return [label[2:] for label in labels if label.startswith("B-")]
 
 
-def plural(kind: str) -> str:
-    return KIND_NAMES.get(kind, kind)
+def corpus_title(corpus: str) -> str:
+    """What the card calls a corpus."""
+    if "/" in corpus:
+        return f"[{corpus}](https://huggingface.co/datasets/{corpus})"
+    return CORPUS_TITLES.get(corpus, corpus)
+
+
+def corpus_note(run: Mapping) -> str:
+    """Where the corpus comes from, its licence if given, and how its tags were read."""
+    corpus = run["corpus"]
+    collected = f"{corpus} {COLLECTION['note']}." if folder_of(corpus) else ""
+    facts = {name: value for split in run["splits"].values() for name, value in split["facts"].items()}
+    license = run["corpus_license"]
+    parts = [
+        CORPUS_NOTES.get(corpus, collected),
+        f"The corpus is licensed under {markdown(license)}." if license else "",
+        *(f"{markdown(name).capitalize()}: {markdown(value)}." for name, value in facts.items()),
+    ]
+    return " ".join(filter(None, parts))
 
 
 def code(text: object) -> str:

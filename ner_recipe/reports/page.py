@@ -18,7 +18,7 @@ import jinja2
 
 from jnlpba_dataset import column, columns
 from metrics import AVERAGES, Entity, entities
-from ner_recipe.corpora import Split, label_names
+from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.reports.error_analysis import (
     COLUMNS,
     KINDS,

@@ -15,9 +15,8 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
-from jnlpba_dataset import corpus_name
 from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
-from ner_recipe.corpora import Split
+from ner_recipe.corpora.splits import Split
 from ner_recipe.models import PACKAGE_SCHEME
 from ner_recipe.reports.history import kept_history, training_facts
 
@@ -127,7 +126,7 @@ def run_record(
     args = trainer.args
     base = model_args.model_name_or_path
     sources = {"data": data_args, "trainer": args, "encoder": trainer.model.config}
-    sha256 = next(iter(splits.values())).sha256
+    source = next(iter(splits.values())).source
     return {
         "commit": None,
         "protocol": None,
@@ -138,7 +137,8 @@ def run_record(
         "revision": None,
         "license": model_args.model_license,
         "base_model": None if base.startswith(PACKAGE_SCHEME) or Path(base).exists() else base,
-        "corpus": corpus_name(data_args.dataset_config_name, sha256),
+        "corpus": source.name,
+        "corpus_license": source.license,
         "seed": args.seed,
         "processes": args.world_size,
         "device": device_name(args),
@@ -181,5 +181,6 @@ def split_record(split: Split) -> dict[str, object]:
         **split.counts,
         "total": split.total,
         "windows": len(split.windows),
-        "sha256": " + ".join(split.sha256[part] for part in split.name.split("+")),
+        "sha256": " + ".join(split.source.sha256[part] for part in split.name.split("+")),
+        "facts": dict(split.facts),
     }

@@ -19,7 +19,8 @@ class SplitResult:
     words, gold, predicted: words and IOB2 tags, one list per sentence. spans: gold and predicted entities of
     each sentence, half-open, in words. scores: as metrics.score returns them. intervals: as
     intervals.bootstrap returns them. documents: the number of each sentence's document (None: unknown).
-    confidence: the model's probability of each word's predicted tag (None: not known). facts: the lines that
+    confidence: the model's probability of each word's predicted tag (None: not known). spaces: which words
+    have white space before them in the original text (None: not known). facts: the lines that
     head every report. metrics: the loss and the timings that Trainer measured. served: the scores of
     `pipeline("ner")`, as serving.serve_check returns them. joint: the same split by joint decoding
     (None: not known), where `predicted` is what each word's first subtoken says.
@@ -33,6 +34,7 @@ class SplitResult:
     intervals: Mapping
     documents: Sequence[int] | None = None
     confidence: Sequence[Sequence[float]] | None = None
+    spaces: Sequence[Sequence[bool]] | None = None
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     served: Mapping | None = None

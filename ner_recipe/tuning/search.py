@@ -32,7 +32,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from ner_recipe.arguments import Arguments, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.batching import encode_split
 from ner_recipe.checks import beside, number_problems, place_problems, refuse, setting_problems
-from ner_recipe.corpora import Split, label_names
+from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.launch import UsageError
 from ner_recipe.models import load_model
 from ner_recipe.reports.files import write_text

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from jnlpba_dataset import columns
-from ner_recipe.corpora import Split
+from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 
 # The roles that need an entity, to learn from and to select by, and the flag that may have cut it off.
@@ -18,7 +18,7 @@ LEARNED = {"train": "max_train_samples", "validation": "max_eval_samples"}
 def refuse_bad_splits(splits: Mapping[str, Split]) -> None:
     """Refuse one file for two splits, and a split without an entity to learn from or to select by."""
     used = {part for split in splits.values() for part in split.name.split("+")}
-    sha256 = {part: digest for split in splits.values() for part, digest in split.sha256.items()}
+    sha256 = {part: digest for split in splits.values() for part, digest in split.source.sha256.items()}
     for one, other in itertools.combinations(sorted(used & set(sha256)), 2):
         if sha256[one] == sha256[other]:
             raise UsageError(

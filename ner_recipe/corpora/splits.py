@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import datasets
 
-from jnlpba_dataset import column, load_jnlpba, source_sha256, split_counts
+from jnlpba_dataset import column, split_counts
 from ner_recipe.arguments import DataArguments, RecipeArguments
+from ner_recipe.corpora.loading import Source, load_corpus
 from ner_recipe.launch import UsageError
 
 PRESENTED = {  # the abstracts of known documents, by --train_on
@@ -24,14 +25,15 @@ PRESENTED = {  # the abstracts of known documents, by --train_on
 class Split:
     """One split: its sentences and, once encoded, the windows that the model sees.
 
-    `name` is the corpus's own (`train+validation` if joined), `total` its sentences before --max_..._samples,
-    `sha256` the checksum of each file of the corpus when it was read, by split.
+    `name` is the corpus's own (`train+validation` if joined), `total` its sentences before --max_..._samples.
+    `facts` are the lines about it that every report states.
     """
 
     name: str
     sentences: datasets.Dataset
     total: int
-    sha256: Mapping[str, str]
+    source: Source
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     windows: datasets.Dataset | None = None
 
     @functools.cached_property
@@ -43,7 +45,7 @@ class Split:
 def load_splits(
     roles: Sequence[str], data_args: DataArguments, args: RecipeArguments, cache_dir: str | None
 ) -> dict[str, Split]:
-    """Load the splits for these roles: train, validation, test.
+    """Load the splits for these roles: train, validation, test. A corpus without test has no such split.
 
     Raises:
         CorpusError: the corpus can't be read.
@@ -55,14 +57,21 @@ def load_splits(
         "test": ("test", data_args.max_predict_samples),
     }
     with args.main_process_first(desc="building the corpus"):
-        sha256 = source_sha256(data_args.data_dir, data_args.dataset_config_name)
-        corpus = load_jnlpba(data_args.data_dir, data_args.dataset_config_name, cache_dir)
+        corpus = load_corpus(roles, data_args, cache_dir)
+        untested = {} if "test" in corpus.splits else {"test": "the corpus has no test split"}
         splits = {}
         for role in roles:
             name, limit = parts[role]
-            whole = select_split(corpus, name)
+            if role == "test" and untested:
+                continue
+            whole = select_split(corpus.splits, name)
             sentences = whole.select(range(min(limit or len(whole), len(whole))))
-            splits[role] = Split(name, sentences, len(whole), sha256)
+            facts = {
+                key: value for part in name.split("+") for key, value in corpus.facts.get(part, {}).items()
+            }
+            splits[role] = Split(name, sentences, len(whole), corpus.source, facts | untested)
+    if not splits:
+        raise UsageError("--do_predict: the corpus has no test split; give --test_file, or use --do_eval")
     return splits
 
 
@@ -71,8 +80,9 @@ def select_split(corpus: datasets.DatasetDict, name: str) -> datasets.Dataset:
     parts = name.split("+")
     unknown = [part for part in parts if part not in corpus]
     if unknown:
+        remedy = "; give --validation_file, or --validation_fraction 0.1" if unknown == ["validation"] else ""
         raise UsageError(
-            f"found no split '{unknown[0]}' ('{name}'); expected names among {', '.join(corpus)}"
+            f"found no split '{unknown[0]}' ('{name}'); expected names among {', '.join(corpus)}{remedy}"
         )
     return datasets.concatenate_datasets([corpus[part] for part in parts])
 
@@ -82,11 +92,24 @@ def label_names(sentences: datasets.Dataset) -> list[str]:
     return list(sentences.features["ner_tags"].feature.names)
 
 
-def document_numbers(sentences: datasets.Dataset) -> list[int] | None:
-    """A number for each sentence's document, in the order of the corpus; None if any document is unknown."""
-    names = list(column(sentences, "document_id"))
-    numbers: dict[str, int] = {}
-    return None if None in names else [numbers.setdefault(name, len(numbers)) for name in names]
+def with_labels(split: Split, labels: Sequence[str]) -> Split:
+    """The same split with label ids in another order, or among more labels."""
+    names = label_names(split.sentences)
+    if names == list(labels):
+        return split
+    features = split.sentences.features.copy()
+    features["ner_tags"] = datasets.List(datasets.ClassLabel(names=list(labels)))
+    sentences = split.sentences.map(
+        renumbered,
+        batched=True,
+        features=features,
+        fn_kwargs={"new_ids": [labels.index(name) for name in names]},
+    )
+    return dataclasses.replace(split, sentences=sentences)
+
+
+def renumbered(examples: Mapping[str, list], new_ids: list[int]) -> dict[str, list]:
+    return {"ner_tags": [[new_ids[tag] for tag in tags] for tags in examples["ner_tags"]]}
 
 
 def training_texts(split: Split | None, train_on: str) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Any source of annotated text -> splits with words, tags and documents."""

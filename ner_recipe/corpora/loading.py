@@ -1,0 +1,191 @@
+"""The corpus that the flags name -> its splits as data sets, with what the reports state about them.
+
+corpus = load_corpus(["train", "validation"], data_args, cache_dir)
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import datasets
+import numpy as np
+
+from jnlpba_dataset import corpus_name, load_jnlpba, source_sha256
+from ner_recipe.arguments import DataArguments, suggestion
+from ner_recipe.corpora.building import build, document_numbers
+from ner_recipe.corpora.collection import downloaded, folder_of, is_public, known_names, local, name_of
+from ner_recipe.corpora.sources import content_sha256, rows_of_dataset, rows_of_file
+from ner_recipe.corpora.tagged import Columns
+from ner_recipe.launch import UsageError
+
+SPLITS = ("train", "validation", "test")
+JNLPBA, CUSTOM = "jnlpba", "custom"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a corpus comes from.
+
+    name: jnlpba, sample, a corpus of the collection, the name of a data set, or custom for any other, which
+    is taken to be private. sha256: the checksum of each split's file when it was read (of a data set: its
+    fingerprint). license: of the data, if given.
+    """
+
+    name: str
+    sha256: Mapping[str, str]
+    license: str | None = None
+
+
+class Corpus(NamedTuple):
+    """All splits of a corpus, what the reports state about each, and where they come from."""
+
+    splits: datasets.DatasetDict
+    facts: Mapping[str, Mapping[str, str]]
+    source: Source
+
+
+def load_corpus(roles: Sequence[str], data_args: DataArguments, cache_dir: str | None) -> Corpus:
+    """Read the corpus that the flags name, from files, from a data set or by a known name."""
+    name, folder = data_args.dataset_name, None
+    given = given_files(data_args)
+    if given:
+        corpus = corpus_of_files(needed_files(given, roles, data_args), data_args, cache_dir)
+    elif name is None or name.lower() == JNLPBA:
+        corpus = jnlpba(data_args, cache_dir)
+    elif folder := folder_of(name):
+        corpus = corpus_of_collection(folder, data_args, cache_dir)
+    else:
+        corpus = corpus_of_dataset(name, data_args, cache_dir)
+    if data_args.validation_fraction is not None:
+        corpus = with_validation(corpus, data_args.validation_fraction)
+    return corpus
+
+
+def given_files(data_args: DataArguments) -> dict[str, str]:
+    """The files that the flags name, by split."""
+    files = {split: getattr(data_args, f"{split}_file") for split in SPLITS}
+    return {split: file for split, file in files.items() if file is not None}
+
+
+def needed_files(files: Mapping[str, str], roles: Sequence[str], data_args: DataArguments) -> dict[str, str]:
+    """The files that the roles need. The types of train count even if only validation or test is scored."""
+    return {
+        split: file
+        for split, file in files.items()
+        if split == "train" or split in roles or split in data_args.train_split_name.split("+")
+    }
+
+
+def jnlpba(data_args: DataArguments, cache_dir: str | None) -> Corpus:
+    """JNLPBA or its sample, by the builder of jnlpba_dataset."""
+    name = data_args.dataset_config_name or JNLPBA
+    sha256 = source_sha256(data_args.data_dir, name)
+    splits = load_jnlpba(data_args.data_dir, name, cache_dir)
+    return Corpus(splits, {}, Source(corpus_name(name, sha256), sha256, data_args.dataset_license))
+
+
+def corpus_of_files(files: Mapping[str, str], data_args: DataArguments, cache_dir: str | None) -> Corpus:
+    """A user's own files, which are taken to be private."""
+    rows = {split: rows_of_file(file, columns_of(data_args), cache_dir) for split, file in files.items()}
+    splits, facts = build(rows, data_args.repair_tags, cache_dir)
+    sha256 = {split: content_sha256(Path(file)) for split, file in files.items()}
+    return Corpus(splits, facts, Source(CUSTOM, sha256, data_args.dataset_license))
+
+
+def corpus_of_collection(folder: str, data_args: DataArguments, cache_dir: str | None) -> Corpus:
+    """A corpus of the collection, from --data_dir or downloaded."""
+    files = local(data_args.data_dir) if data_args.data_dir else downloaded(folder, cache_dir)
+    rows = {split: rows_of_file(path, Columns(), cache_dir, shown) for split, (path, shown) in files.items()}
+    splits, facts = build(rows, data_args.repair_tags, cache_dir)
+    sha256 = {split: content_sha256(path) for split, (path, _) in files.items()}
+    name = name_of(folder) if is_public(folder, files) else CUSTOM
+    return Corpus(splits, facts, Source(name, sha256, data_args.dataset_license))
+
+
+def corpus_of_dataset(name: str, data_args: DataArguments, cache_dir: str | None) -> Corpus:
+    """A folder that `save_to_disk` wrote, or a data set of the Hub. A folder is taken to be private."""
+    saved = Path(name).is_dir()
+    data = load_saved(name) if saved else load_from_hub(name, data_args, cache_dir)
+    rows = {
+        split: rows_of_dataset(data[split], f"{name}, split {split}", columns_of(data_args), cache_dir)
+        for split in SPLITS
+        if split in data
+    }
+    splits, facts = build(rows, data_args.repair_tags, cache_dir)
+    fingerprints = {split: data[split]._fingerprint for split in rows}
+    known = CUSTOM if saved else name
+    return Corpus(splits, facts, Source(known, fingerprints, data_args.dataset_license))
+
+
+def columns_of(data_args: DataArguments) -> Columns:
+    return Columns(data_args.text_column_name, data_args.label_column_name, data_args.document_column_name)
+
+
+def load_saved(folder: str) -> datasets.DatasetDict:
+    """What `save_to_disk` wrote to a folder."""
+    try:
+        data = datasets.load_from_disk(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"--dataset_name: {folder} can't be loaded ({' '.join(str(error).split())[:200]}); expected a "
+            "folder that save_to_disk wrote, the name of a data set on the Hub, or a known name"
+        ) from None
+    return checked_splits(data, folder)
+
+
+def load_from_hub(name: str, data_args: DataArguments, cache_dir: str | None) -> datasets.DatasetDict:
+    """A data set of the Hub. No code that comes with it is run."""
+    try:
+        data = datasets.load_dataset(
+            name, data_args.dataset_config_name, revision=data_args.dataset_revision, cache_dir=cache_dir
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        close = suggestion(name.lower(), [JNLPBA, *known_names()])
+        raise UsageError(
+            f"--dataset_name: '{name}' can't be loaded ({reason}){close}; expected jnlpba, "
+            f"{', '.join(known_names())}, a folder that save_to_disk wrote, or a data set of the Hub"
+        ) from error
+    return checked_splits(data, name)
+
+
+def checked_splits(data: object, name: str) -> datasets.DatasetDict:
+    """Refuse data without any of the splits that are used."""
+    if not isinstance(data, datasets.DatasetDict) or not set(SPLITS) & set(data):
+        found = f"the splits {', '.join(data)}" if isinstance(data, dict) else "a single split"
+        raise UsageError(f"--dataset_name: '{name}' has {found}; expected {', '.join(SPLITS)}")
+    return data
+
+
+def with_validation(corpus: Corpus, fraction: float) -> Corpus:
+    """Take a part of train's documents (of its sentences, if documents are unknown) for validation.
+
+    The draw depends on the corpus and the fraction alone, so that runs with different seeds can be compared.
+    """
+    if "validation" in corpus.splits:
+        raise UsageError(
+            "--validation_fraction: the corpus has a validation split; leave the flag out to use it"
+        )
+    train = corpus.splits["train"]
+    documents = document_numbers(train)
+    unit = "sentences" if documents is None else "documents"
+    groups = np.arange(len(train)) if documents is None else np.array(documents)
+    numbers = np.unique(groups)
+    drawn = np.random.default_rng(0).permutation(numbers)[: max(1, round(fraction * len(numbers)))]
+    held_out = np.isin(groups, drawn)
+    if held_out.all():
+        raise UsageError(
+            f"--validation_fraction: {fraction} of {len(numbers)} {unit} leaves none to train on; use less"
+        )
+    splits = datasets.DatasetDict(corpus.splits)
+    splits["train"], splits["validation"] = (
+        train.select(np.flatnonzero(rows)) for rows in (~held_out, held_out)
+    )
+    fact = {"validation": f"{len(drawn):,} of the {len(numbers):,} {unit} of train, drawn with seed 0"}
+    facts = dict(corpus.facts)
+    facts["train"] = dict(facts.get("train", {})) | fact
+    facts["validation"] = facts["train"]
+    part = f"part of {corpus.source.sha256['train']}"
+    sha256 = {**corpus.source.sha256, "validation": part}
+    return Corpus(splits, facts, dataclasses.replace(corpus.source, sha256=sha256))
