@@ -110,6 +110,9 @@ def setting_problems(
     if not model_args.model_name_or_path:
         problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
     problems += corpus_problems(data_args)
+    own_text = data_args.validation_file or data_args.test_file
+    if args.do_train and own_text and not data_args.train_file and "train" in data_args.train_split_name:
+        problems.append("--train_file: not given; expected your text to train on beside the other files")
     if args.n_gpu > 1:
         # transformers would use DataParallel and multiply our loss by the number of GPUs.
         problems.append(
@@ -155,11 +158,12 @@ def corpus_problems(data_args: DataArguments) -> list[str]:
             problems.append(
                 f"--{flag}: '{value}' names a corpus beside --{next(iter(given))}; remove one of the two"
             )
-    problems += [
-        f"--{flag}: found no file or folder '{path}'"
-        for flag, path in given.items()
-        if not Path(path).exists()
-    ]
+    for flag, path in given.items():
+        if not Path(path).is_file() and not Path(path).is_dir():
+            # Reading a FIFO would wait for ever.
+            strange = f"'{path}' is neither a file nor a folder"
+            found = strange if Path(path).exists() else f"found no file or folder '{path}'"
+            problems.append(f"--{flag}: {found}; give the path of your text")
     fraction = data_args.validation_fraction
     if fraction is not None and not 0 < fraction < 1:
         problems.append(f"--validation_fraction: found {fraction:g}; expected more than 0 and less than 1")

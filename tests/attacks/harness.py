@@ -38,7 +38,7 @@ REMEDY = re.compile(
     r"write|correct|continue|resume|start|delete|restore|see|did you mean)\b",
     re.IGNORECASE,
 )
-RAW = re.compile(r"Traceback|object at 0x|\w+Error\b(?!: )|NoneType|\bException\b")
+RAW = re.compile(r"Traceback|object at 0x|\w+Error\(|NoneType|\bException\b")
 LONGEST = 700  # characters of one problem
 
 

@@ -193,7 +193,6 @@ FLAGS = [
     flag("--hub_strategy checkpoint"),
     flag("--trust_remote_code", "--trust_remote_code"),
     flag("--hub_tokn hf_secret", "'***'", "--hub_token?"),
-    flag("--dataset_name conll2003"),
     flag("second.yaml", "found second.yaml"),
     flag("--resume_from_checkpoint", "--resume_from_checkpoint: found no checkpoint in @here/out"),
     flag("--resume_from_checkpoint /nowhere", "--resume_from_checkpoint: found no", "/nowhere"),
@@ -319,6 +318,104 @@ DATA = [
     ),
     Attack("corpus no such split", f"{RUN} --eval_split_name dev", ("found no split 'dev'", "validation")),
     Attack("corpus cut to nothing", f"{RUN} --max_seq_length 16 --stride 15", ("--stride", "15")),
+]
+
+OWN = f"{RUN.replace(' --dataset_config_name sample', '')} --validation_file @here/v.tsv"
+
+
+def own(name: str, file: str, text: str | bytes, *named: str, **more) -> Attack:
+    """A user's own file to train on; that to validate on is right."""
+    files = {} if more.get("make") else {file: text}
+    words = f"{OWN} --train_file @here/{file}"
+    return Attack(f"own {name}", words, named, files={"v.tsv": DEVEL, **files}, **more)
+
+
+OWN_FILES = [
+    own("missing", "none.tsv", b"", "--train_file: ", "none.tsv", make=folder("x")),
+    own(
+        "a FIFO",
+        "t.tsv",
+        b"",
+        "--train_file: '@here/t.tsv' is neither a file nor a folder",
+        make=fifo("t.tsv"),
+    ),
+    own("a loop of links", "t.tsv", b"", "t.tsv", make=loop("t.tsv")),
+    own("an unknown ending", "t.doc", TRAIN, "t.doc: found a file name that ends with '.doc'"),
+    own("an empty file", "t.conll", "", "t.conll: found no sentence"),
+    own("a folder without BRAT", "t", b"", "@here/t", make=folder("t")),
+    own("only a word", "t.tsv", "IL-2\n", "t.tsv:1: found 'IL-2'"),
+    own("another number of columns", "t.tsv", "a\tb\tO\na\tO\n", "t.tsv:2: found 2 fields"),
+    own("a NUL", "t.tsv", "a\tO\nb\0\tO\n", "t.tsv:2: found a NUL byte"),
+    own("Latin-1", "t.tsv", "a\tO\nMüller\tO\n".encode("latin-1"), "t.tsv:2: found byte 0xfc"),
+    own("a byte-order mark inside", "t.tsv", "a\tO\n\ufeffb\tO\n", "t.tsv:2: found a byte-order mark"),
+    own("a tag of no scheme", "t.tsv", "a\tQ-DNA\n", "t.tsv:1: found the tag 'Q-DNA'"),
+    own("an invalid sequence", "t.tsv", "a\tB-RNA\nb\tO\nc\tI-RNA\n", "t.tsv:3", "--repair_tags"),
+    own("no entity", "t.tsv", "a\tO\n", "expected"),
+    own("a type that train lacks", "t.tsv", "a\tB-DNA\n", "v.tsv:4: found 'B-RNA', but no word of train"),
+    own(
+        "JSON lines that are not JSON",
+        "t.jsonl",
+        '{"tokens": ["a"], "ner_tags": ["O"]}\n{',
+        "t.jsonl:2: found",
+    ),
+    own("JSON lines of lists", "t.jsonl", "[1]\n", "t.jsonl:1: found list; expected a JSON object"),
+    own("JSON that is not JSON", "t.json", "{", "t.json"),
+    own("JSON of depth", "t.json", "[" * 100_000, "t.json"),
+    own(
+        "words without tags",
+        "t.jsonl",
+        '{"tokens": ["a", "b"], "ner_tags": ["O"]}\n',
+        "t.jsonl:1: found 2 words",
+    ),
+    own(
+        "tags that are numbers",
+        "t.jsonl",
+        '{"tokens": ["a"], "ner_tags": [1]}\n',
+        "t.jsonl:1: found 1 in 'ner_tags'",
+    ),
+    own("other columns", "t.jsonl", '{"x": ["a"], "y": ["O"]}\n', "t.jsonl", "--text_column_name"),
+    own("CSV with a short row", "t.csv", "tokens,ner_tags\na\n", "t.csv:2: found another number of fields"),
+    own("Parquet that is not", "t.parquet", b"PAR1", "t.parquet: not Parquet"),
+    own("BioC that is not XML", "t.xml", "<collection>", "t.xml"),
+    own(
+        "BioC with an entity",
+        "t.xml",
+        '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><collection>&a;</collection>',
+        "t.xml",
+    ),
+    own("other XML", "t.xml", "<html/>", "t.xml"),
+    own("PubTator with a span outside", "t.txt", "1|t|Gene\n1|a|x\n1\t90\t95\tGene\tDNA\n", "t.txt"),
+    own("PubTator of other text", "t.txt", "1|t|Gene\n1|a|x\n1\t0\t4\tgene\tDNA\n", "t.txt"),
+    Attack(
+        "own same file",
+        f"{OWN} --train_file @here/v.tsv",
+        ("the splits train and validation are the same file",),
+        files={"v.tsv": DEVEL},
+    ),
+    Attack(
+        "own beside a data set",
+        f"{OWN} --train_file @here/v.tsv --dataset_name jnlpba",
+        ("--train_file",),
+        files={"v.tsv": DEVEL},
+    ),
+    Attack("own without train", OWN, ("--train_file",), files={"v.tsv": DEVEL}),
+    Attack("own fraction of 1", f"{PARSED} --validation_fraction 1", ("--validation_fraction: found 1",)),
+    Attack(
+        "own fraction beside validation",
+        f"{OWN} --train_file @here/t.tsv --validation_fraction 0.5",
+        ("--validation_fraction: ",),
+        files={"v.tsv": DEVEL, "t.tsv": TRAIN},
+    ),
+    Attack(
+        "own saved data set that is none",
+        f"{RUN} --dataset_name @here",
+        ("--dataset_name: @here can't be loaded",),
+    ),
+    Attack(
+        "own unknown data set",
+        f"{RUN} --dataset_name no/such".replace(" --dataset_config_name sample", ""),
+        ("--dataset_name: 'no/such' can't be loaded",),
+    ),
 ]
 
 MODELS = [
@@ -689,6 +786,7 @@ PARTS = {
     "flags": FLAGS,
     "YAML": YAML,
     "corpora": DATA,
+    "own files": OWN_FILES,
     "models": MODELS,
     "places": PLACES,
     "checkpoints": CHECKPOINTS,
