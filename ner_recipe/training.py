@@ -20,10 +20,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
     set_seed,
 )
 from transformers.modeling_outputs import TokenClassifierOutput
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from jnlpba_dataset import OWNED, column, decode, gather
 from metrics import flatten
@@ -40,7 +44,7 @@ from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
 from ner_recipe.reports.files import follow_umask, write_text
-from ner_recipe.reports.history import kept_history, loss_text, training_facts
+from ner_recipe.reports.history import kept_history, loss_text, mean_loss, training_facts
 from ner_recipe.reports.result import SplitResult, make_result, with_facts
 from ner_recipe.reports.text import served_forms
 
@@ -103,6 +107,17 @@ def row_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: floa
     return losses.sum(dim=1)
 
 
+class LogAtSave(TrainerCallback):
+    """Logs the loss at each checkpoint. A resumed run does not know that of the steps before it."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if control.should_save and args.logging_strategy != IntervalStrategy.NO:
+            control.should_log = True
+        return control
+
+    on_epoch_end = on_step_end
+
+
 class DivergenceError(UsageError):
     """A training whose loss or gradient is not a finite number."""
 
@@ -126,6 +141,7 @@ class NerTrainer(Trainer):
         self.corpus: dict[str, str] = {}  # fingerprints by role
         self.average = WeightAverage()
         self.add_callback(self.average)
+        self.add_callback(LogAtSave())
 
     def batch_loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         return token_loss(outputs, labels, num_items_in_batch, self.args.label_smoothing_factor)
@@ -364,6 +380,9 @@ def train(trainer: NerTrainer) -> None:
     if trainer.is_world_process_zero():
         # A pickle of the arguments is of no use to others, and nobody should load one.
         Path(args.output_dir, "training_args.bin").unlink(missing_ok=True)
+    if (loss := mean_loss(trainer.state.log_history)) is not None:
+        # Trainer's own leaves out the steps before a resumption.
+        result.metrics["train_loss"] = trainer.state.log_history[-1]["train_loss"] = loss
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
     trainer.save_state()

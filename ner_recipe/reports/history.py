@@ -49,6 +49,16 @@ def loss_text(loss: float) -> str:
     return f"{loss:.4f} (mean over labelled subtokens)"
 
 
+def mean_loss(history: History) -> float | None:
+    """Mean training loss per step of the whole training; None if nothing was logged."""
+    total = logged = 0
+    for entry in history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - logged)
+            logged = entry["step"]
+    return total / logged if logged else None
+
+
 def training_loss(history: History) -> float | None:
     """Mean training loss per step since the last evaluation but one; None if nothing was logged."""
     total = steps = logged = 0

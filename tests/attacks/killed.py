@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 REPO = Path(__file__).resolve().parents[2]
 FILE_EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 # What a resumed run can't repeat: clocks, and where it was started.
-CLOCKS = ("runtime", "per_second", "seconds", "command", "resum", "flos", "best_model_checkpoint")
+CLOCKS = ("runtime", "per_second", "seconds", "command", "resum", "best_model_checkpoint", "output_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,7 @@ class KillableRuns:
     def run(self, words: Sequence[str], folder: Path, kill: Kill | None = None, processes: int = 1) -> int:
         """The exit code, -9 after a kill. Of several processes the first one is killed, then the others."""
         self.number += 1
+        folder.parent.mkdir(exist_ok=True)
         port = free_port() if processes > 1 else 0
         started = [
             self.context.Process(
@@ -152,7 +153,8 @@ def everything(folder: Path) -> dict[str, object]:
     for path in (*sorted(last.glob("*.pt")), *sorted(last.glob("rng_state*.pth"))):
         found[path.name] = flat(torch.load(path, weights_only=False))
     for path in sorted(folder.glob("*.json")):
-        found[path.name] = without_clocks(json.loads(path.read_text()))
+        for name, value in without_clocks(json.loads(path.read_text())).items():
+            found[f"{path.name}: {name}"] = value
     for path in sorted(folder.glob("predictions_*.tsv")):
         found[path.name] = path.read_bytes()
     return found

@@ -38,12 +38,12 @@ def finish(runs: KillableRuns, flags: list[str], folder, processes: int) -> None
 @pytest.mark.parametrize("kind", ["time", "file", "clean-up"])
 def test_killed_and_resumed_is_as_uninterrupted(kind, processes, sample_flags, tmp_path, record_property):
     runs, dice = KillableRuns(tmp_path), random.Random(f"{SEED} {kind} {processes}")
-    whole = tmp_path / "whole"
+    whole = tmp_path / "whole" / "model"
     assert runs.run(sample_flags, whole, processes=processes) == 0, runs.said()
     seconds, events = (float(whole.with_suffix(name).read_text()) for name in (".seconds", ".events"))
     expected, killed = everything(whole), 0
     for number in range(KILLS):
-        folder = tmp_path / f"killed_{number}"
+        folder = tmp_path / f"killed_{number}" / "model"
         code = runs.run(sample_flags, folder, moment(dice, kind, seconds, int(events)), processes)
         killed += code == -signal.SIGKILL
         if code and dice.random() < 0.5:  # a second kill, of the resumed run
@@ -51,6 +51,8 @@ def test_killed_and_resumed_is_as_uninterrupted(kind, processes, sample_flags, t
             killed += runs.run([*sample_flags, "--resume_from_checkpoint"], folder, again, processes) == -9
         if code:
             finish(runs, sample_flags, folder, processes)
-        assert differences(expected, everything(folder)) == [], f"kill {number} ({code})"
+        found = everything(folder)
+        wrong = {name: (expected.get(name), found.get(name)) for name in differences(expected, found)}
+        assert wrong == {}, f"run {number} ({code})"
     record_property("kills", f"{killed} kills in {KILLS} runs")
     assert killed >= KILLS // 2
