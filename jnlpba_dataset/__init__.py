@@ -16,6 +16,7 @@ from jnlpba_dataset.alignment import (
     inside_ids,
     require_fast,
     spaces_as_printed,
+    tokenize_words,
 )
 from jnlpba_dataset.jnlpba import (
     CITATION,
@@ -62,5 +63,6 @@ __all__ = [
     "source_sha256",
     "spaces_as_printed",
     "split_counts",
+    "tokenize_words",
     "whole_abstracts",
 ]

@@ -13,6 +13,7 @@ from conftest import REPO, run_program
 
 import run_ner
 from jnlpba_dataset import load_jnlpba
+from ner_recipe.corpora.__main__ import main as overview_main
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.splits import Split, training_texts
 
@@ -191,3 +192,33 @@ def test_bad_corpora_end_in_one_sentence(case, tmp_path, tiny_bert, cache_dir, c
     shown = capsys.readouterr().err
     assert status in (1, 2) and message in shown and "Traceback" not in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_the_overview_counts_what_is_there(tmp_path, cache_dir, tiny_bert, capsys):
+    train = [["Breast B-D", "<b>cancer</b> I-D", ". O"], ["Breast O"], ["Breast O"], ["\x1b[31mred B-E"]]
+    test = [["Breast O"], ["orphan I-D"]]
+    for name, sentences in (("train", train), ("test", test)):
+        text = "\n\n".join("\n".join(lines) for lines in sentences)
+        (tmp_path / f"{name}.conll").write_text(text.replace(" ", "\t"))
+    page = tmp_path / "page.html"
+    files = [str(tmp_path / f"{name}.conll") for name in ("train", "test")]
+    words = [*files, "--cache_dir", str(cache_dir), "--html", str(page)]
+    words += ["--model_name_or_path", str(tiny_bert)]
+    assert overview_main(words) == 0
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.split("\n")[1:] if "  " in line.strip()]
+    rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in lines)
+    assert rows["sentences"].split() == ["4", "2"] and rows["documents"].split() == ["unknown", "unknown"]
+    assert rows["sentences that stand in the split before"].split() == ["1", "0"]
+    assert rows["words in a sentence, longest"].split() == ["3", "1"]
+    for line in (
+        "1 different sentences stand in both train and validation, word for word",
+        "tag scheme: IOB2; 1 invalid tags repaired (train, validation)",
+        "[Breast <b>cancer</b>](D) .",
+        "[\\x1b[31mred](E)",
+    ):
+        assert line in shown
+    html = page.read_text()
+    assert "&lt;b&gt;cancer" in html and "<b>cancer" not in html and "<script" not in html
+    assert overview_main([str(tmp_path / "nothing.tsv"), str(tmp_path / "no.tsv")]) == 2
+    assert "found no file" in capsys.readouterr().err

@@ -151,6 +151,48 @@ def test_the_sample_is_the_same_in_every_format_of_documents(name, tmp_path, cac
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", ["jnlpba", "ncbi_disease"])
+def test_a_real_corpus_is_the_same_in_every_format_and_gives_the_builders_windows(
+    corpus, real_corpus, tmp_path, cache_dir, tiny_bert
+):
+    path = real_corpus.parent / corpus / "test.tsv"
+    if not path.is_file():
+        pytest.skip(f"{corpus}/test.tsv is not there")
+    cache = str(cache_dir)
+    split = build({"test": rows_of_file(path, Columns(), cache)}, False, cache)[0]["test"]
+    if corpus == "jnlpba":
+        built = load_jnlpba(real_corpus, cache_dir=cache_dir)["test"]
+        assert windows_of(built, tiny_bert) == windows_of(split, tiny_bert)
+    else:  # the files mark no documents
+        names = [f"test-{number // 8}" for number in range(len(split))]
+        split = split.remove_columns("document_id").add_column("document_id", names)
+    documents = as_documents(split)
+    count = sum(len(document.entities) for document in documents)
+    assert count == {"jnlpba": 8662, "ncbi_disease": 960}[corpus]
+    for name, kind in SAMPLE_FORMATS.items():
+        write_documents(documents, tmp_path / name, kind)
+        splits, facts = build({"test": rows_of_file(tmp_path / name, Columns(), cache)}, False, cache)
+        assert "entities left out" not in facts["test"], name
+        found = {
+            one.id.removeprefix("test-"): (one.text, one.entities) for one in as_documents(splits["test"])
+        }
+        assert found == {one.id: (one.text, one.entities) for one in documents}, name
+
+
+def windows_of(split, encoder) -> dict[str, list]:
+    """The windows of a split, with the names of the labels instead of their ids."""
+    names = split.features["ner_tags"].feature.names
+    options = {
+        "tokenizer": AutoTokenizer.from_pretrained(encoder),
+        "max_seq_length": 32,
+        "label_names": names,
+    }
+    windows = encode(split[:], range(len(split)), **options)
+    labels = windows.pop("labels")
+    return windows | {"names": [[label if label < 0 else names[label] for label in row] for row in labels]}
+
+
 def as_documents(split) -> list[Document]:
     """The abstracts as text, a line for the first sentence and one for the rest, with their entities."""
     names = split.features["ner_tags"].feature.names
@@ -283,19 +325,9 @@ def test_a_type_that_train_does_not_have_is_refused(tmp_path, cache_dir):
 
 
 def test_the_builder_and_train_file_give_the_same_windows(cache_dir, tiny_bert):
-    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
     built = load_jnlpba(name="sample", cache_dir=cache_dir)["train"]
     rows = rows_of_file(SAMPLE_FOLDER / "train.tsv", Columns(), str(cache_dir))
     read_again = build({"train": rows}, False, str(cache_dir))[0]["train"]
-    windows = []
-    for split in (built, read_again):
-        names = split.features["ner_tags"].feature.names
-        window = encode(
-            split[:], range(len(split)), tokenizer=tokenizer, max_seq_length=32, label_names=names
-        )
-        labels = window.pop("labels")
-        window["names"] = [[label if label < 0 else names[label] for label in row] for row in labels]
-        windows.append(window)
-    assert windows[0] == windows[1]
+    assert windows_of(built, tiny_bert) == windows_of(read_again, tiny_bert)
     for name in ("id", "document_id", "sentence_id", "tokens"):
         assert list(column(built, name)) == list(column(read_again, name))
