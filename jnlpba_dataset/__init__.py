@@ -8,6 +8,7 @@ This package imports nothing else of this repository.
 from jnlpba_dataset.alignment import (
     OWNED,
     AlignmentError,
+    Frame,
     WordValues,
     decode,
     encode,
@@ -15,6 +16,9 @@ from jnlpba_dataset.alignment import (
     gather,
     inside_ids,
     require_fast,
+    special_frame,
+    window_capacity,
+    windows,
 )
 from jnlpba_dataset.jnlpba import (
     CITATION,
@@ -36,6 +40,7 @@ __all__ = [
     "OWNED",
     "AlignmentError",
     "CorpusError",
+    "Frame",
     "WordValues",
     "column",
     "columns",
@@ -49,6 +54,9 @@ __all__ = [
     "load_jnlpba",
     "require_fast",
     "source_sha256",
+    "special_frame",
     "split_counts",
     "whole_abstracts",
+    "window_capacity",
+    "windows",
 ]

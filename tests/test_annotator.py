@@ -109,7 +109,7 @@ def test_texts_are_read_as_they_are_needed(annotator):
     answers = annotator(endless())
     for _ in range(4):
         next(answers)
-    assert len(read) == 2 * annotator.buffer
+    assert len(read) == 3 * annotator.buffer, "two to answer from, one being prepared"
 
 
 def test_the_served_check_scores_the_annotator(trained, annotator):

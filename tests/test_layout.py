@@ -24,7 +24,15 @@ ORDER = (
     *("attention", "dropout", "models", "batching", "reports.files", "reports.intervals"),
     *("reports.result", "reports.predictions", "reports.history", "reports.comparison"),
     *("reports.error_analysis", "reports.text", "reports.figures", "reports.page", "reports.callback"),
-    *("reports.record", "reports.card", "reports.__main__", "serving", "publishing", "training"),
+    *(
+        "reports.record",
+        "reports.card",
+        "reports.__main__",
+        "annotation.windows",
+        "serving",
+        "publishing",
+        "training",
+    ),
     *("tuning.lr_rules", "tuning.search_space", "tuning.range_test", "tuning.search"),
 )
 OURS = ("ner_recipe", "jnlpba_dataset", "metrics", *COMMANDS)
