@@ -20,6 +20,9 @@ from ner_recipe.checks import parse_arguments
 COMMANDS = ("run_ner", "lr_range_test", "hyperparameter_search")
 # A module of ner_recipe imports only modules that stand before it here.
 ORDER = (
+    *("formats.document", "formats.source", "formats.plain_text", "formats.json_rows", "formats.parquet"),
+    *("formats.pubtator", "formats.brat", "formats.bioc", "formats.pubmed", "formats.conll"),
+    *("formats.files", "formats.writing"),
     *("launch", "interruption", "arguments", "averaging", "checkpoints", "checks", "corpora", "decoding"),
     *("attention", "dropout", "models", "batching", "reports.files", "reports.intervals"),
     *("reports.result", "reports.predictions", "reports.history", "reports.comparison"),
@@ -87,7 +90,7 @@ def test_readme_is_short_and_its_map_is_the_tree():
         name for name in there if not any(fnmatch.fnmatch(name, pattern.rstrip("/")) for pattern in ignored)
     }
     modules = {name if "." not in name else name.split(".")[0] for name in ORDER}
-    assert inside == {name if name in ("reports", "tuning") else f"{name}.py" for name in modules}
+    assert inside == {name if name in ("formats", "reports", "tuning") else f"{name}.py" for name in modules}
 
 
 def test_nothing_names_a_place_outside_the_repository():

@@ -1,1 +1,1 @@
-"""Files of whole documents, with or without entities: reading and writing."""
+"""Files of whole documents, with or without entities: reading (files.py) and writing (writing.py)."""

@@ -1,10 +1,31 @@
 """What every reader yields and every writer takes: a document's text and its entities.
 
+    Document("7", "IL-2 gene", (Entity(0, 9, "DNA"),))
+
 All ranges are half-open, in characters (Unicode code points) of the document's text.
 """
 
 import dataclasses
+import functools
+import math
+from collections.abc import Callable
 from typing import NamedTuple
+
+# How a line-oriented format shows an entity's text: each line break is a space.
+LINE_BREAKS = str.maketrans("\r\n", "  ")
+
+
+class FormatError(ValueError):
+    """A file that can't be read or written. The message says where, what was found and what was expected."""
+
+
+class BadDocument(ValueError):
+    """One document that can't be read or written; a reader goes on with the next one."""
+
+    def __init__(self, place: str, reason: str):
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+        self.reason = reason
 
 
 class Entity(NamedTuple):
@@ -36,3 +57,88 @@ class Unreadable(NamedTuple):
 
     place: str
     reason: str
+
+
+def or_unreadable(parse: Callable[..., Document]) -> Callable[..., Document | Unreadable]:
+    """Make a function that raises BadDocument return Unreadable instead."""
+
+    @functools.wraps(parse)
+    def tolerant(*args, **options) -> Document | Unreadable:
+        try:
+            return parse(*args, **options)
+        except BadDocument as error:
+            return Unreadable(error.place, error.reason)
+
+    return tolerant
+
+
+def checked(document: Document) -> Document:
+    """Return the document.
+
+    Raises:
+        BadDocument: the id or the text is not Unicode text without NUL, or an entity does not fit the text.
+    """
+    for what, value in (("id", document.id), ("text", document.text)):
+        if not isinstance(value, str):
+            found = f"{shown(value)} as the {what}"
+            raise BadDocument(document.place, f"found {found}; expected text")
+        if "\0" in value:
+            found = f"a NUL at character {value.index(chr(0))} of the {what}"
+            raise BadDocument(document.place, f"found {found}; expected text")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            found = f"half a surrogate pair at character {error.start} of the {what}"
+            raise BadDocument(document.place, f"found {found}; expected Unicode text") from None
+    for entity in document.entities:
+        check_entity(entity, document.text, document.place)
+    return document
+
+
+def check_entity(entity: Entity, text: str, place: str) -> None:
+    """Raise BadDocument if the entity is not a labelled part of the text."""
+    for value in (entity.start, entity.end, *(end for pair in entity.fragments for end in pair)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise BadDocument(place, f"found the offset {shown(value)}; expected a whole number")
+    if not 0 <= entity.start < entity.end <= len(text):
+        found = f"an entity from {entity.start} to {entity.end}"
+        raise BadDocument(place, f"found {found}; expected one inside the text of {len(text)} characters")
+    if not isinstance(entity.label, str) or not entity.label:
+        raise BadDocument(place, f"found the label {shown(entity.label)}; expected a name")
+    if entity.fragments:
+        check_fragments(entity, place)
+    score = entity.score
+    if score is not None and (type(score) not in (int, float) or not math.isfinite(score)):
+        raise BadDocument(place, f"found the score {shown(score)}; expected a number")
+
+
+def check_fragments(entity: Entity, place: str) -> None:
+    """Raise BadDocument unless two or more fragments follow each other from the entity's start to its end."""
+    edges = [edge for fragment in entity.fragments for edge in fragment]
+    rising = all(start < end for start, end in entity.fragments) and edges == sorted(edges)
+    if len(edges) < 4 or not rising or (edges[0], edges[-1]) != (entity.start, entity.end):
+        found = "; ".join(f"{start} {end}" for start, end in entity.fragments)
+        expected = f"two or more in order, from {entity.start} to {entity.end}"
+        raise BadDocument(place, f"found the fragments {found}; expected {expected}")
+
+
+def make_entity(fragments: list[tuple[int, int]], label: str, score: float | None = None) -> Entity:
+    """An entity of one or more fragments, in any order."""
+    ordered = tuple(sorted(fragments))
+    return Entity(ordered[0][0], ordered[-1][1], label, ordered if len(ordered) > 1 else (), score)
+
+
+def check_mention(stated: str, actual: str, place: str) -> None:
+    """Raise BadDocument if a file states another text for an entity than its offsets give.
+
+    A line break equals a space, which stands for it in line-oriented formats.
+    """
+    if stated.translate(LINE_BREAKS) != actual.translate(LINE_BREAKS):
+        expected = f"{shown(actual)}, which its offsets give (in characters)"
+        raise BadDocument(place, f"found the entity text {shown(stated)}; expected {expected}")
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it, on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
