@@ -28,28 +28,30 @@ from ner_recipe.attention import FP32_ATTENTION
 from ner_recipe.dropout import use_cheap_dropout
 from ner_recipe.launch import UsageError
 
+FLAG = "--model_name_or_path"
 PACKAGE_SCHEME = "package:"
 LONGEST_WINDOW = 512  # subtokens, unless --max_seq_length says otherwise
 
 
-def resolve_model(name: str) -> str:
-    """A Hub id or folder as it is; for package:NAME/PATH the folder inside the installed package."""
+def resolve_model(name: str, flag: str = FLAG) -> str:
+    """A Hub id or folder as it is; for package:NAME/PATH the folder inside the installed package.
+
+    `flag` is what errors name, here and below.
+    """
     if not name.startswith(PACKAGE_SCHEME):
         return name
     package, _, path = name.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(
-            f"--model_name_or_path: the package '{package}' is not installed; install it, or name a folder"
-        )
+        raise UsageError(f"{flag}: the package '{package}' is not installed; install it, or name a folder")
     folder = Path(spec.submodule_search_locations[0], path)
     if not (folder / "config.json").is_file():
-        raise UsageError(f"--model_name_or_path: found no config.json in {folder}; expected a model folder")
+        raise UsageError(f"{flag}: found no config.json in {folder}; expected a model folder")
     return str(folder)
 
 
 @contextlib.contextmanager
-def model_errors(name: str):
+def model_errors(name: str, flag: str = FLAG):
     """Turn the loaders' errors for a wrong name, a broken file or a missing network into one message."""
     try:
         yield
@@ -58,7 +60,7 @@ def model_errors(name: str):
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UsageError(
-            f"--model_name_or_path: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
+            f"{flag}: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
             "a Hub id (needs network, and weights as safetensors; see --model_revision), a model folder, or "
             "package:NAME/PATH"
         ) from error
@@ -168,7 +170,7 @@ def attention_name(model: PreTrainedModel) -> str:
     return model.config._attn_implementation
 
 
-def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> None:
+def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool, flag: str = FLAG) -> None:
     """Refuse NaN, and a partly random model: any missing weight to score, any but the head's to train."""
     mismatched = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
     new = sorted({*loading["missing_keys"], *mismatched})
@@ -176,13 +178,13 @@ def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> Non
         new = [name for name in new if name.startswith(f"{model.base_model_prefix}.")]
     if new:
         raise UsageError(
-            f"--model_name_or_path: {len(new)} weights are missing or differ in size from config.json, such "
+            f"{flag}: {len(new)} weights are missing or differ in size from config.json, such "
             f"as {new[0]}; expected weights that belong to the configuration"
         )
     broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     if broken:
         raise UsageError(
-            f"--model_name_or_path: {len(broken)} weights hold NaN or infinity, such as {broken[0]}; "
+            f"{flag}: {len(broken)} weights hold NaN or infinity, such as {broken[0]}; "
             "expected a model whose training did not diverge"
         )
 

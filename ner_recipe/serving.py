@@ -33,7 +33,13 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from jnlpba_dataset import WordValues, require_fast, special_frame, window_capacity
 from metrics import entities, span_scores
-from ner_recipe.annotation.windows import Layout, batches_by_length, lay_out, padded_batch
+from ner_recipe.annotation.windows import (
+    Layout,
+    batches_by_length,
+    lay_out,
+    padded_batch,
+    without_space,
+)
 from ner_recipe.corpora import Split
 from ner_recipe.decoding import joint_decoding
 from ner_recipe.launch import UsageError
@@ -329,12 +335,6 @@ def answered_spans(text: str, answer: Sequence[Mapping]) -> set[Span]:
     else:
         spans = [(group["entity_group"], group["start"], group["end"]) for group in answer]
     return {(kind, *without_space(text, start, end)) for kind, start, end in spans}
-
-
-def without_space(text: str, start: int, end: int) -> tuple[int, int]:
-    """The range without white space at its ends. Byte-level tokenizers include the space before a word."""
-    part = text[start:end]
-    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
 
 
 def plain_texts(result: SplitResult, form: str) -> list[Text]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import filelock
+import torch
 
 from ner_recipe.annotation.plan import InputFile, sha256
 from ner_recipe.annotation.settings import Settings
@@ -16,24 +17,28 @@ from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import write_text
 
 MANIFEST = "manifest.json"
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
-NOT_THE_MODEL = ("*_results.json", "trainer_state.json", "run.json", "*.txt.part", "classification_report*")
+# What tokenizer and model are loaded from. The reports of a run lie beside it.
+MODEL_FILES = (
+    *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json", "*.model"),
+)
 
 
 def manifest_of(name: str, folder: Path, settings: Settings, files: Sequence[InputFile]) -> dict:
     """Hashes of the model's files and of the inputs, and the settings."""
     return {
         "model": {"name": name, "files": {path.name: sha256(path) for path in model_files(folder)}},
-        "settings": {**dataclasses.asdict(settings), "convert_to": list(settings.convert_to)},
+        "settings": {
+            **dataclasses.asdict(settings),
+            "convert_to": list(settings.convert_to),
+            "device": torch.device(settings.device).type,
+        },
         "inputs": {file.path: {"bytes": file.bytes, "sha256": file.sha256} for file in files},
     }
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files that tokenizer and model are loaded from, without the reports of a run."""
-    found = {path for pattern in MODEL_FILES for path in folder.glob(pattern)}
-    reports = {path for pattern in NOT_THE_MODEL for path in folder.glob(pattern)}
-    return sorted(path for path in found - reports if "mistakes_" not in path.name)
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
 
 
 def claim(folder: Path, manifest: dict) -> None:
@@ -58,7 +63,9 @@ def claim(folder: Path, manifest: dict) -> None:
     if found:
         more = f"\n  and {len(found) - 5} more" if len(found) > 5 else ""
         raise UsageError(
-            f"--output_dir: {folder} was begun differently:\n  " + "\n  ".join(found[:5]) + more
+            f"--output_dir: {folder} was begun differently:\n  "
+            + "\n  ".join(found[:5])
+            + more
             + "\n  Use the same model, settings and inputs to go on, or another folder"
         )
 
@@ -67,8 +74,8 @@ def refuse_foreign_files(folder: Path) -> None:
     other = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if other:
         raise UsageError(
-            f"--output_dir: {folder} holds {other[0]} and no {MANIFEST}; expected a new or empty folder, or one "
-            "that annotate.py wrote"
+            f"--output_dir: {folder} holds {other[0]} and no {MANIFEST}; expected a new or empty folder, "
+            "or one that annotate.py wrote"
         )
 
 

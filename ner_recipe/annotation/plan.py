@@ -29,10 +29,11 @@ class InputFile(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Files that are read one after the other."""
+    """Files that are read one after the other, and the sum of their sizes."""
 
     number: int
     files: tuple[str, ...]
+    bytes: int
 
 
 def input_files(inputs: Sequence[str], output_dir: Path) -> list[InputFile]:
@@ -62,15 +63,18 @@ def sha256(path: Path) -> str:
 
 def sources_of(files: Sequence[InputFile]) -> list[Source]:
     """The files in groups of up to SOURCE_BYTES; a larger file is alone."""
-    groups: list[list[str]] = []
+    groups: list[list[InputFile]] = []
     room = 0
     for file in files:
         if not groups or file.bytes > room:
             groups.append([])
             room = SOURCE_BYTES
-        groups[-1].append(file.path)
+        groups[-1].append(file)
         room -= file.bytes
-    return [Source(number, tuple(group)) for number, group in enumerate(groups)]
+    return [
+        Source(number, tuple(file.path for file in group), sum(file.bytes for file in group))
+        for number, group in enumerate(groups)
+    ]
 
 
 def chunks_of(source: Source, settings: Settings) -> Iterator[tuple[int, list[Document | Unreadable]]]:

@@ -75,12 +75,16 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Settings]:
 def parser() -> argparse.ArgumentParser:
     """All flags."""
     flags = argparse.ArgumentParser(
-        prog=PROGRAM, description="Find the entities in files of text with a trained model.", allow_abbrev=False
+        prog=PROGRAM,
+        description="Find the entities in files of text with a trained model.",
+        allow_abbrev=False,
     )
     flags.add_argument("model", metavar="MODEL", help="a folder, a Hub id, or package:NAME/PATH")
-    flags.add_argument("inputs", metavar="INPUT", nargs="+", help="files, folders or patterns such as 'a/*.xml.gz'")
+    flags.add_argument(
+        "inputs", metavar="INPUT", nargs="+", help="files, folders or patterns such as 'a/*.xml.gz'"
+    )
     flags.add_argument("--output_dir", required=True, type=Path, help="a new folder, or one to go on with")
-    flags.add_argument("--revision", help="of a model on the Hub: a branch, tag or commit")
+    flags.add_argument("--model_revision", help="of a model on the Hub: a branch, tag or commit")
     add_reading(flags.add_argument_group("reading"))
     add_finding(flags.add_argument_group("finding"))
     add_writing(flags.add_argument_group("writing"))
@@ -89,7 +93,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_reading(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--input_format", choices=READABLE, help="of all inputs, if their names do not tell it")
+    group.add_argument(
+        "--input_format", choices=READABLE, help="of all inputs, if their names do not tell it"
+    )
     group.add_argument("--lines", action="store_true", help="each line of a .txt is a document")
     group.add_argument("--text_column", default="text", help="of JSON lines and Parquet (default: text)")
     group.add_argument("--id_column", help="of JSON lines and Parquet (default: id where there is one)")
@@ -103,7 +109,9 @@ def add_finding(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--stride", type=int, help="of the pipeline (default: a quarter of the longest text)")
     group.add_argument("--min_score", type=float, default=0.0, help="leave out entities with a lower score")
     group.add_argument("--device", help="as torch names it (default: cuda if there is one, else cpu)")
-    group.add_argument("--precision", choices=("fp32", "bf16"), help="default: bf16 where it is fast, else fp32")
+    group.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="default: bf16 where it is fast, else fp32"
+    )
     group.add_argument("--batch_tokens", type=int, default=4096, help="subtokens in a batch (default: 4096)")
 
 
@@ -122,7 +130,9 @@ def add_writing(group: argparse._ArgumentGroup) -> None:
 
 def add_sharing(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tasks", type=int, help="parts of the work (default: --workers)")
-    group.add_argument("--workers", type=int, default=1, help="processes on this machine; more need datatrove")
+    group.add_argument(
+        "--workers", type=int, default=1, help="processes on this machine; more need datatrove"
+    )
     group.add_argument("--rank", type=int, help="do only this one of the tasks, counted from 0")
 
 
@@ -153,7 +163,9 @@ def check_together(given: argparse.Namespace, settings: Settings) -> None:
         torch.empty(0, device=settings.device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--device: '{settings.device}' can't be used ({reason}); expected such as cpu") from None
+        raise UsageError(
+            f"--device: '{settings.device}' can't be used ({reason}); expected such as cpu"
+        ) from None
 
 
 def best_precision(device: str, is_pipeline: bool) -> str:

@@ -128,3 +128,17 @@ def padded_batch(
         inputs["token_type_ids"][row, before:end] = frame.segment
         inputs["token_type_ids"][row, end : end + after] = frame.segments_after
     return {name: inputs[name] for name in tokenizer.model_input_names if name in inputs}
+
+
+def word_ranges(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
+    """The words of one text, in characters, without white space at their ends."""
+    encoded = tokenizer([text], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    places = lay_out(encoded, capacity=max(1, len(encoded["input_ids"][0]))).places.tolist()
+    ranges = (without_space(text, start, end) for start, end in places)
+    return [(start, end) for start, end in ranges if start < end]
+
+
+def without_space(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without white space at its ends. Byte-level tokenizers include the space before a word."""
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
