@@ -96,7 +96,7 @@ def replaced(path: Path) -> Iterator[TextIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = part.open("wb")
     except OSError as error:
-        raise FormatError(f"{path}: {error.strerror}; expected a place to write a file") from None
+        raise FormatError(f"{error.filename}: {error.strerror}; expected a place to write {path}") from None
     try:
         with raw:
             packed = path.suffix.lower() == ".gz"
@@ -116,7 +116,7 @@ def write_brat(documents: Iterable[Document], folder: Path) -> None:
             raise FormatError(f"{folder}: found files in it; expected a new or empty folder for BRAT")
         part.mkdir(parents=True)
     except OSError as error:
-        raise FormatError(f"{error.filename}: {error.strerror}; expected a place for a new folder") from None
+        raise FormatError(f"{error.filename}: {error.strerror}; expected a place to write {folder}") from None
     names: set[str] = set()
     try:
         for document in documents:
