@@ -11,8 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ner_recipe.annotation.engine import local_folder
-from ner_recipe.annotation.manifest import claim, manifest_of
+from ner_recipe.annotation.engine import load_engine, local_folder
+from ner_recipe.annotation.manifest import MANIFEST, claim, manifest_of
 from ner_recipe.annotation.page import write_page
 from ner_recipe.annotation.plan import input_files, sources_of
 from ner_recipe.annotation.progress import Progress, render_summary
@@ -26,6 +26,8 @@ def work(given: argparse.Namespace, settings: Settings) -> None:
     """Prepare the output folder, do the tasks, and show what was found."""
     model = local_folder(given.model, given.model_revision)
     files = input_files(given.inputs, given.output_dir)
+    if not (given.output_dir / MANIFEST).exists():
+        load_engine(model, settings)  # a model that can't be loaded is found before anything is written
     claim(given.output_dir, manifest_of(given.model, model, settings, files))
     job = Job(model, settings, tuple(sources_of(files)), given.output_dir)
     total = job.output.summary(job.sources)

@@ -4,6 +4,7 @@ engine = load_engine(local_folder("outputs/quickstart", None), settings)
 for answers in engine.annotate_chunks([["Interleukin-4 induces GATA-3."]]): ...
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def local_folder(name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_FILES)))
 
 
+@functools.lru_cache(1)  # it is loaded once to see whether it can be, and once more to be used
 def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline":
     """The model, ready to answer.
 

@@ -49,9 +49,9 @@ def claim(folder: Path, manifest: dict) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_foreign_files(folder)
         with filelock.FileLock(folder / ".manifest.lock"):
             if not (folder / MANIFEST).exists():
-                refuse_foreign_files(folder)
                 write_text(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
                 return
             begun = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -72,7 +72,7 @@ def claim(folder: Path, manifest: dict) -> None:
 
 def refuse_foreign_files(folder: Path) -> None:
     other = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if other:
+    if other and MANIFEST not in other:
         raise UsageError(
             f"--output_dir: {folder} holds {other[0]} and no {MANIFEST}; expected a new or empty folder, "
             "or one that annotate.py wrote"

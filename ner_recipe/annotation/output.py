@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from ner_recipe.annotation.plan import Source
 from ner_recipe.annotation.settings import CONVERSIONS, Settings
 from ner_recipe.formats.conll import Words
-from ner_recipe.formats.document import Document, Entity, FormatError, Unreadable
+from ner_recipe.formats.document import LINE_BREAKS, Document, Entity, FormatError, Unreadable
 from ner_recipe.formats.json_rows import LINE_ENDS
 from ner_recipe.formats.writing import write_documents
 from ner_recipe.launch import UsageError
@@ -137,6 +137,8 @@ class Output:
         scratch = unfinished / f"{name}-{part}{CONVERSIONS[name]}"
         place = self.folder / name / f"{part}{CONVERSIONS[name]}"
         place.parent.mkdir(exist_ok=True)
+        if name == "pubtator":
+            documents = [on_two_lines(document) for document in documents]
         fitting, failures = documents, []
         try:
             write_documents(documents, scratch, name, words=words)
@@ -175,6 +177,16 @@ def annotated(document: Document, answers: Sequence[Mapping]) -> Document:
         Entity(one["start"], one["end"], one["label"], score=round(one["score"], 4)) for one in answers
     )
     return dataclasses.replace(document, entities=found)
+
+
+def on_two_lines(document: Document) -> Document:
+    """The document as PubTator can hold it: of all line breaks, only the first line feed is kept.
+
+    A space stands for each other one, so the offsets stay the same.
+    """
+    title, line_feed, abstract = document.text.partition("\n")
+    text = title.translate(LINE_BREAKS) + line_feed + abstract.translate(LINE_BREAKS)
+    return dataclasses.replace(document, text=text)
 
 
 def sort_out(
