@@ -141,7 +141,7 @@ def test_json_and_parquet_rows(tmp_path):
     assert readable(in_file(tmp_path, "y.json", lines)) == [*expected, ("y.json:5", "none", [])]
     assert readable(in_file(tmp_path, "y.ndjson.gz", gzip.compress(lines.encode())))[:2] == expected
     path = in_file(tmp_path, "z.json", "\ufeff" + json.dumps(rows, indent=1, ensure_ascii=False))
-    assert readable(path)[:2] == expected and readable(path)[2][0] == "z.json:25"
+    assert readable(path)[:2] == expected and readable(path)[2][0] == "z.json:3"
     assert readable(in_file(tmp_path, "empty.json", "[]")) == []
 
     table = pa.table(
@@ -328,7 +328,8 @@ BAD_DOCUMENTS = [
             '{"start": -1, "end": 2, "label": "X"}': "found an entity from -1 to 2",
             '{"start": 0.0, "end": 2, "label": "X"}': "found the offset 0.0",
             '{"start": false, "end": 2, "label": "X"}': "found the offset False",
-            '{"start": 0, "end": 2, "label": null}': "found the label None",
+            '{"start": 0, "end": 2, "label": null}': "found None as the label; expected text",
+            '{"start": 0, "end": 2, "label": ""}': "found an entity with an empty label",
             '{"start": 0, "end": 2}': "expected start, end and label",
             '{"start": 0, "end": 2, "label": "X", "text": "ac"}': "found the entity text 'ac'; expected 'ab'",
             '{"start": 0, "end": 2, "label": "X", "score": NaN}': "found the score nan",
@@ -337,24 +338,34 @@ BAD_DOCUMENTS = [
             '{"start": 0, "end": 4, "label": "X", "fragments": [0, 4]}': "expected a list of pairs",
         }.items()
     ),
-    ("x.json", '[\n{"text": ""},\n\n{"text": 1}]', "x.json:4", "found 1 as 'text'"),
+    ("x.json", '[\n{"text": ""},\n\n{"text": 1}]', "x.json:4, document 2", "found 1 as 'text'"),
     ("x.json", '[{"text": ""},\n]', "x.json:2", "expected a JSON object"),
     ("x.json", b'[\n{"text":\n "\xff"}, {"text": ""}]', "x.json:3", "found byte 0xff"),
     ("x.json", '[\n{"text":\n nil}, {"text": ""}]', "x.json:3", "found 'nil}': Expecting value"),
-    ("x.json", BIOC % '{"id": "a"}', "x.json:1", "expected a BioC document with passages"),
+    ("x.json", BIOC % '{"id": "a"}', "x.json:1, document 1", "expected a BioC document with passages"),
     (
         "x.json",
         BIOC % '{"passages": [{"offset": 0, "text": "abc"}, {"offset": 2, "text": "d"}]}',
-        "x.json:1",
+        "x.json:1, document 1",
         "with the offset 2; expected one from 3, where the text before it ends",
     ),
-    ("x.json", BIOC % '{"passages": [{"offset": 1e9, "text": "a"}]}', "x.json:1", "expected a whole number"),
-    ("x.json", BIOC % '{"passages": [{"offset": 99999999, "text": "a"}]}', "x.json:1", "the offset 99999999"),
+    (
+        "x.json",
+        BIOC % '{"passages": [{"offset": 1e9, "text": "a"}]}',
+        "x.json:1, document 1",
+        "expected a whole number",
+    ),
+    (
+        "x.json",
+        BIOC % '{"passages": [{"offset": 99999999, "text": "a"}]}',
+        "x.json:1, document 1",
+        "the offset 99999999",
+    ),
     (
         "x.json",
         BIOC % '{"passages": [{"offset": 0, "text": "abc", "annotations": [{"locations": [{"offset": 0, '
         '"length": 1}], "infons": {"kind": "x"}}]}]}',
-        "x.json:1",
+        "x.json:1, document 1",
         "expected an infon 'type'",
     ),
     (
@@ -370,6 +381,12 @@ BAD_DOCUMENTS = [
         PUBMED + ARTICLE.format(pmid=1, title="", abstract="") + "<PubmedArticle/></PubmedArticleSet>",
         "x.xml, document 2",
         "found an article without PMID",
+    ),
+    (
+        "x.xml",
+        f"<collection><document>{'<passage>' * 9999}{'</passage>' * 9999}</document><document/></collection>",
+        "x.xml, document 1",
+        "found passages in passages",
     ),
     ("x.pubtator", "1|t|a\n1\t0\t2\tab\tX\n\n2|t|b", "x.pubtator:2", "found an entity from 0 to 2"),
     ("x.pubtator", "1|t|ab\n1\t0\t2\tac\tX\n\n2|t|b", "x.pubtator:2", "found the entity text 'ac'"),
@@ -423,6 +440,7 @@ UNREADABLE_FILES = [
     ("x.xml", b"", "x.xml:1: found XML with an error (no element found)"),
     ("x.xml", b"<collection>\n<document>", "x.xml:2: found XML with an error"),
     ("x.xml", b"<collection>\n<document>&nbsp;</document></collection>", "x.xml:2: found XML with an error"),
+    ("x.xml", b"<?xml version='1.0' encoding='klingon'?><collection/>", "x.xml: found XML in an unknown"),
     ("x.csv", b"a,b", "x.csv: found an unknown kind of file; expected .jsonl"),
     *(
         ("x.xml", f"<!DOCTYPE {root} [\n{declared}]>\n<{root}>&x;</{root}>", "x.xml:2: found the declaration")

@@ -29,7 +29,7 @@ from ner_recipe.formats.document import (
     or_unreadable,
     shown,
 )
-from ner_recipe.formats.json_rows import from_json, list_items
+from ner_recipe.formats.json_rows import from_list, id_of
 from ner_recipe.formats.source import head_of, xml_items
 
 ROOT, DOCUMENT = "collection", "document"
@@ -51,8 +51,7 @@ def read_bioc(path: Path) -> Iterator[Document | Unreadable]:
     head = head_of(path).lstrip()
     if head.startswith((b"{", b"[")):
         # A list of collections is what PubMed Central's service returns.
-        for line, raw in list_items(path, b"[{[" if head.startswith(b"[") else b"{["):
-            yield from_json(raw, path, line, from_object)
+        yield from from_list(path, b"[{[" if head.startswith(b"[") else b"{[", from_object)
     else:
         elements = (element for element in xml_items(path, ROOT) if element.tag == DOCUMENT)
         for number, element in enumerate(elements, start=1):
@@ -61,7 +60,11 @@ def read_bioc(path: Path) -> Iterator[Document | Unreadable]:
 
 @or_unreadable
 def from_element(element: Element, place: str, default_id: str) -> Document:
-    return from_object(as_object(element), place, default_id)
+    try:
+        value = as_object(element)
+    except RecursionError:
+        raise BadDocument(place, "found passages in passages in passages; expected one level") from None
+    return from_object(value, place, default_id)
 
 
 def as_object(element: Element) -> dict[str, Any]:
@@ -81,7 +84,6 @@ def from_object(value: Any, place: str, default_id: str) -> Document:
     """The document that an object of BioC's JSON describes."""
     if not isinstance(value, dict) or not isinstance(value.get("passages"), list):
         raise BadDocument(place, f"found {shown(value)}; expected a BioC document with passages")
-    name = default_id if value.get("id") is None else value["id"]
     passages = children(value, "passages", place)
     text = joined(passages, place)
     holders = [
@@ -90,7 +92,7 @@ def from_object(value: Any, place: str, default_id: str) -> Document:
     ]
     annotations = [note for holder in holders for note in children(holder, "annotations", place)]
     entities = tuple(filter(None, (from_annotation(note, text, place) for note in annotations)))
-    return checked(Document(str(name), text, entities, place))
+    return checked(Document(id_of(value, None, default_id, place), text, entities, place))
 
 
 def children(value: dict, key: str, place: str) -> list[dict]:
@@ -204,7 +206,7 @@ def xml(text: str) -> str:
 
 
 def infons(entity: Entity) -> dict[str, str]:
-    return {"type": entity.label, **({} if entity.score is None else {"score": repr(entity.score)})}
+    return {"type": entity.label, **({} if entity.score is None else {"score": repr(float(entity.score))})}
 
 
 def locations(entity: Entity) -> tuple[tuple[int, int], ...]:

@@ -78,21 +78,25 @@ def checked(document: Document) -> Document:
     Raises:
         BadDocument: the id or the text is not Unicode text without NUL, or an entity does not fit the text.
     """
-    for what, value in (("id", document.id), ("text", document.text)):
-        if not isinstance(value, str):
-            found = f"{shown(value)} as the {what}"
-            raise BadDocument(document.place, f"found {found}; expected text")
-        if "\0" in value:
-            found = f"a NUL at character {value.index(chr(0))} of the {what}"
-            raise BadDocument(document.place, f"found {found}; expected text")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            found = f"half a surrogate pair at character {error.start} of the {what}"
-            raise BadDocument(document.place, f"found {found}; expected Unicode text") from None
+    check_text(document.id, "id", document.place)
+    check_text(document.text, "text", document.place)
     for entity in document.entities:
         check_entity(entity, document.text, document.place)
     return document
+
+
+def check_text(value: object, what: str, place: str) -> None:
+    """Raise BadDocument if a value is not text that every format could hold in UTF-8."""
+    if not isinstance(value, str):
+        raise BadDocument(place, f"found {shown(value)} as the {what}; expected text")
+    if "\0" in value:
+        found = f"a NUL at character {value.index(chr(0))} of the {what}"
+        raise BadDocument(place, f"found {found}; expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        found = f"half a surrogate pair at character {error.start} of the {what}"
+        raise BadDocument(place, f"found {found}; expected Unicode text") from None
 
 
 def check_entity(entity: Entity, text: str, place: str) -> None:
@@ -103,12 +107,15 @@ def check_entity(entity: Entity, text: str, place: str) -> None:
     if not 0 <= entity.start < entity.end <= len(text):
         found = f"an entity from {entity.start} to {entity.end}"
         raise BadDocument(place, f"found {found}; expected one inside the text of {len(text)} characters")
-    if not isinstance(entity.label, str) or not entity.label:
-        raise BadDocument(place, f"found the label {shown(entity.label)}; expected a name")
+    check_text(entity.label, "label", place)
+    if not entity.label:
+        raise BadDocument(place, "found an entity with an empty label; expected a name")
     if entity.fragments:
         check_fragments(entity, place)
     score = entity.score
-    if score is not None and (type(score) not in (int, float) or not math.isfinite(score)):
+    if score is not None and (
+        not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score)
+    ):
         raise BadDocument(place, f"found the score {shown(score)}; expected a number")
 
 

@@ -40,14 +40,18 @@ def read_json_lines(path: Path, text_key: str, id_key: str | None) -> Iterator[D
     make = row_reader(text_key, id_key)
     for number, raw in numbered_lines(path):
         if raw.strip():
-            yield from_json(raw, path, number, make)
+            yield from_json(raw, path, number, f"{path}:{number}", f"{path.name}:{number}", make)
 
 
 def read_json_list(path: Path, text_key: str, id_key: str | None) -> Iterator[Document | Unreadable]:
     """Yield the objects of a file that is one list."""
-    make = row_reader(text_key, id_key)
-    for number, raw in list_items(path, b"["):
-        yield from_json(raw, path, number, make)
+    yield from from_list(path, b"[", row_reader(text_key, id_key))
+
+
+def from_list(path: Path, inside: bytes, make: FromValue) -> Iterator[Document | Unreadable]:
+    """Yield a document for each item of the lists inside these open brackets (`list_items`)."""
+    for number, (line, raw) in enumerate(list_items(path, inside), start=1):
+        yield from_json(raw, path, line, f"{path}:{line}, document {number}", f"{path.name}:{number}", make)
 
 
 def row_reader(text_key: str, id_key: str | None) -> FromValue:
@@ -55,9 +59,9 @@ def row_reader(text_key: str, id_key: str | None) -> FromValue:
 
 
 @or_unreadable
-def from_json(raw: bytes, path: Path, line: int, make: FromValue) -> Document:
+def from_json(raw: bytes, path: Path, line: int, place: str, default_id: str, make: FromValue) -> Document:
     """The document that a JSON text describes; `line` is where the text starts."""
-    text, place = decoded(raw, path, line), f"{path}:{line}"
+    text = decoded(raw, path, line)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -66,7 +70,7 @@ def from_json(raw: bytes, path: Path, line: int, make: FromValue) -> Document:
         raise BadDocument(place, reason) from None
     except (RecursionError, ValueError) as error:  # too many brackets, too long a number
         raise BadDocument(place, f"found JSON that can't be read ({error}); expected an object") from None
-    return make(value, place, f"{path.name}:{line}")
+    return make(value, place, default_id)
 
 
 def from_row(row: Any, place: str, default_id: str, text_key: str, id_key: str | None) -> Document:
@@ -76,11 +80,6 @@ def from_row(row: Any, place: str, default_id: str, text_key: str, id_key: str |
     if not isinstance(row.get(text_key), str):
         found = f"{shown(row[text_key])} as '{text_key}'" if text_key in row else f"no '{text_key}'"
         raise BadDocument(place, f"found {found}; expected the document's text")
-    name = row.get(id_key or "id")
-    if name is None and id_key is None:
-        name = default_id
-    if not isinstance(name, str | int) or isinstance(name, bool):
-        raise BadDocument(place, f"found {shown(name)} as '{id_key or 'id'}'; expected a name or a number")
     keys = [key for key in ENTITY_KEYS if row.get(key) is not None]
     if len(keys) > 1:
         raise BadDocument(place, "found both 'entities' and 'spans'; expected one of them")
@@ -89,7 +88,17 @@ def from_row(row: Any, place: str, default_id: str, text_key: str, id_key: str |
         raise BadDocument(place, f"found {shown(items)} as '{keys[0]}'; expected a list")
     text = row[text_key]
     entities = tuple(from_item(item, text, place) for item in items)
-    return checked(Document(str(name), text, entities, place))
+    return checked(Document(id_of(row, id_key, default_id, place), text, entities, place))
+
+
+def id_of(row: dict, id_key: str | None, default_id: str, place: str) -> str:
+    """The id of an object. Only an object that need not have one gets the default."""
+    name = row.get(id_key or "id")
+    if name is None and id_key is None:
+        return default_id
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise BadDocument(place, f"found {shown(name)} as '{id_key or 'id'}'; expected a name or a number")
+    return str(name)
 
 
 def from_item(item: Any, text: str, place: str) -> Entity:

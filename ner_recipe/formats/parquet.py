@@ -29,7 +29,7 @@ def read_parquet(path: Path, text_column: str, id_column: str | None) -> Iterato
                     number += 1
                     default_id, place = f"{path.name}:{number}", f"{path}, row {number}"
                     yield from_batch(batch, row, place, default_id, text_column, id_column)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise FormatError(f"{path}: can't be read ({reason}); expected a Parquet file") from None
 

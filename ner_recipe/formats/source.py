@@ -84,7 +84,8 @@ def decoded(raw: bytes, path: Path, line: int = 1) -> str:
         if "\0" not in text:
             return text
         found, at = "a NUL byte", raw.index(b"\0")
-    place = f"{path}:{line + raw.count(bytes([10]), 0, at)}"
+    newlines = raw.count(b"\n", 0, at)
+    place = f"{path}:{line + newlines}"
     raise BadDocument(place, f"found {found}; expected UTF-8 text")
 
 
@@ -134,6 +135,7 @@ def well_formed(path: Path) -> Iterator[None]:
     except (ElementTree.ParseError, expat.ExpatError) as error:
         line = error.position[0] if isinstance(error, ElementTree.ParseError) else error.lineno
         reason = expat.ErrorString(error.code)
-        raise FormatError(
-            f"{path}:{line}: found XML with an error ({reason}); expected well-formed XML"
-        ) from None
+        message = f"{path}:{line}: found XML with an error ({reason}); expected well-formed XML"
+        raise FormatError(message) from None
+    except LookupError as error:
+        raise FormatError(f"{path}: found XML in an {error}; expected UTF-8") from None
