@@ -11,25 +11,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ner_recipe.annotation.engine import load_engine, local_folder
-from ner_recipe.annotation.manifest import MANIFEST, claim, manifest_of
 from ner_recipe.annotation.page import write_page
-from ner_recipe.annotation.plan import input_files, sources_of
 from ner_recipe.annotation.progress import Progress, render_summary
-from ner_recipe.annotation.run import Job, SomeFailed
+from ner_recipe.annotation.run import SomeFailed
 from ner_recipe.annotation.settings import PROGRAM, Settings, parse
-from ner_recipe.annotation.tasks import do_tasks
+from ner_recipe.annotation.tasks import do_tasks, prepare
 from ner_recipe.launch import run_command
 
 
 def work(given: argparse.Namespace, settings: Settings) -> None:
-    """Prepare the output folder, do the tasks, and show what was found."""
-    model = local_folder(given.model, given.model_revision)
-    files = input_files(given.inputs, given.output_dir)
-    if not (given.output_dir / MANIFEST).exists():
-        load_engine(model, settings)  # a model that can't be loaded is found before anything is written
-    claim(given.output_dir, manifest_of(given.model, model, settings, files))
-    job = Job(model, settings, tuple(sources_of(files)), given.output_dir)
+    """Do the tasks that are not complete, and show what was found."""
+    job = prepare(given, settings)
     total = job.output.summary(job.sources)
     if total is None:
         with Progress(job, given.disable_tqdm) as progress:

@@ -24,10 +24,9 @@ from test_page import browser, opened  # noqa: F401 (fixtures)
 from transformers import pipeline
 
 import annotate
-from ner_recipe.annotation.manifest import claim, manifest_of
-from ner_recipe.annotation.plan import input_files, sources_of
 from ner_recipe.annotation.run import Job
 from ner_recipe.annotation.settings import parse
+from ner_recipe.annotation.tasks import prepare
 from ner_recipe.formats.document import Document
 from ner_recipe.formats.files import read_documents
 from ner_recipe.formats.writing import write_documents
@@ -188,10 +187,7 @@ def test_datatrove_runs_the_same_step(whole, trained, inputs, tmp_path):
 
 
 def prepared(words: list[object]) -> Job:
-    given, chosen = parse([*map(str, words), "--device", "cpu"])
-    files = input_files(given.inputs, given.output_dir)
-    claim(given.output_dir, manifest_of(given.model, Path(given.model), chosen, files))
-    return Job(Path(given.model), chosen, tuple(sources_of(files)), given.output_dir)
+    return prepare(*parse([*map(str, words), "--device", "cpu"]), load=False)
 
 
 def killed(words: list[object], seconds: float) -> bool:

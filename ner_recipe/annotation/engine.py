@@ -21,6 +21,7 @@ from transformers import (
 
 from ner_recipe.annotation.manifest import MODEL_FILES
 from ner_recipe.annotation.settings import PIPELINE, Settings
+from ner_recipe.launch import UsageError
 from ner_recipe.models import check_weights, model_errors, quiet_transformers, resolve_model
 from ner_recipe.serving import Annotator, longest_text, serving_stride
 
@@ -43,8 +44,10 @@ def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline"
     """The model, ready to answer.
 
     Raises:
-        UsageError: the folder holds no model for token classification that can be loaded.
+        UsageError: the device can't be used, or the folder holds no model for token classification that can
+            be loaded.
     """
+    check_device(settings.device)
     model, tokenizer = load(folder, settings)
     if settings.decoding == PIPELINE:
         return StockPipeline(model, tokenizer, settings)
@@ -55,6 +58,14 @@ def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline"
         batch_tokens=settings.batch_tokens,
         min_score=settings.min_score,
     )
+
+
+def check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device: '{device}' can't be used ({reason}); expected such as cpu") from None
 
 
 def load(folder: Path, settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -1,5 +1,7 @@
-"""Which processes do the tasks of annotate.py: this one, or several.
+"""The work of annotate.py: a job that is prepared once, and the processes that do its tasks.
 
+given, settings = parse(argv)
+job = prepare(given, settings)
 do_tasks(given, job, progress)
 """
 
@@ -7,9 +9,31 @@ import argparse
 
 import torch
 
+from ner_recipe.annotation.engine import load_engine, local_folder
+from ner_recipe.annotation.manifest import MANIFEST, claim, manifest_of
+from ner_recipe.annotation.plan import input_files, sources_of
 from ner_recipe.annotation.progress import Progress
 from ner_recipe.annotation.run import Job, run_task
+from ner_recipe.annotation.settings import Settings
 from ner_recipe.launch import UsageError, usable_cores, use_cores
+
+
+def prepare(given: argparse.Namespace, settings: Settings, *, load: bool = True) -> Job:
+    """Find model and inputs, and claim the output folder for them.
+
+    Args:
+        load: whether to load the model before a new folder is claimed, to see that it can be. Not where the
+            device is only on other machines.
+
+    Raises:
+        UsageError: the model, an input or the output folder can't be used.
+    """
+    model = local_folder(given.model, given.model_revision)
+    files = input_files(given.inputs, given.output_dir)
+    if load and not (given.output_dir / MANIFEST).exists():
+        load_engine(model, settings)
+    claim(given.output_dir, manifest_of(given.model, model, settings, files))
+    return Job(model, settings, tuple(sources_of(files)), given.output_dir)
 
 
 def do_tasks(given: argparse.Namespace, job: Job, progress: Progress) -> None:
