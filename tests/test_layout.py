@@ -88,7 +88,7 @@ def test_readme_is_short_and_its_map_is_the_tree():
         name for name in there if not any(fnmatch.fnmatch(name, pattern.rstrip("/")) for pattern in ignored)
     }
     modules = {name if "." not in name else name.split(".")[0] for name in ORDER}
-    packages = ("annotation", "formats", "reports", "tuning")
+    packages = ("annotation", "corpora", "formats", "reports", "tuning")
     assert inside == {name if name in packages else f"{name}.py" for name in modules}
 
 
