@@ -31,6 +31,10 @@ EXAMPLES = (
     "Interleukin-4 induces expression of the GATA-3 gene in human T cells, but not in the HL-60 cell line.",
     "Levels of c-fos mRNA rose within 30 minutes of stimulation with TNF-alpha (10 ng/ml).",
 )
+OTHER_EXAMPLES = (
+    "Patients with breast cancer who carry a BRCA1 mutation were treated with cisplatin.",
+    "Metformin improves the uptake of glucose in skeletal muscle of mice with type 2 diabetes.",
+)
 CORPUS_TITLES = {
     "jnlpba": "JNLPBA",
     "sample": "the sample sentences of jnlpba-ner",
@@ -115,7 +119,7 @@ def card_data(run: Mapping, scores: Mapping[str, Mapping]) -> ModelCardData:
         datasets=[run["corpus"]] if run["corpus"] not in UNPUBLISHED else None,
         metrics=["f1", "precision", "recall", "accuracy"],
         model_name=run["name"],
-        widget=[{"text": text} for text in EXAMPLES],
+        widget=[{"text": text} for text in examples(run["corpus"])],
         eval_results=[result for role, values in scores.items() for result in eval_results(run, role, values)]
         or None,
     )
@@ -181,7 +185,7 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         "strategy": pipeline["aggregation_strategy"],
         "stride": pipeline["stride"],
         "max_length": pipeline["max_length"],
-        "example": json.dumps(EXAMPLES[0]),
+        "example": json.dumps(examples(run["corpus"])[0]),
         "served": [served_table(run, role, scores[role]) for role in served],
         "chosen_on": pipeline["chosen_on"],
         "scores": [
@@ -201,6 +205,11 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
 
 def entity_types(labels: Sequence[str]) -> list[str]:
     return [label[2:] for label in labels if label.startswith("B-")]
+
+
+def examples(corpus: str) -> Sequence[str]:
+    """Texts to try the model on. No corpus contains them."""
+    return EXAMPLES if corpus in ("jnlpba", "sample") else OTHER_EXAMPLES
 
 
 def corpus_title(corpus: str) -> str:
