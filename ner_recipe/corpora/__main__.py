@@ -114,7 +114,7 @@ def notes_of(overviews: Sequence[Overview]) -> list[str]:
             splits.setdefault(f"{name}: {visible(value)}", []).append(one.name)
     notes = [f"{fact} ({', '.join(names)})" for fact, names in splits.items()]
     common = [
-        f"{count:,} different sentences stand in both {one} and {other}, word for word"
+        f"different sentences of {one} that also stand in {other}, word for word: {count:,}"
         for (one, other), count in shared(overviews).items()
         if count
     ]
