@@ -8,6 +8,7 @@ This package imports nothing else of this repository.
 from jnlpba_dataset.alignment import (
     OWNED,
     AlignmentError,
+    Frame,
     WordValues,
     decode,
     encode,
@@ -16,7 +17,10 @@ from jnlpba_dataset.alignment import (
     inside_ids,
     require_fast,
     spaces_as_printed,
+    special_frame,
     tokenize_words,
+    window_capacity,
+    windows,
 )
 from jnlpba_dataset.jnlpba import (
     CITATION,
@@ -44,6 +48,7 @@ __all__ = [
     "OWNED",
     "AlignmentError",
     "CorpusError",
+    "Frame",
     "WordValues",
     "column",
     "columns",
@@ -62,7 +67,10 @@ __all__ = [
     "require_fast",
     "source_sha256",
     "spaces_as_printed",
+    "special_frame",
     "split_counts",
     "tokenize_words",
     "whole_abstracts",
+    "window_capacity",
+    "windows",
 ]

@@ -30,6 +30,7 @@ from ner_recipe.attention import FP32_ATTENTION
 from ner_recipe.dropout import use_cheap_dropout
 from ner_recipe.launch import UsageError
 
+FLAG = "--model_name_or_path"
 PACKAGE_SCHEME = "package:"
 LONGEST_WINDOW = 512  # subtokens, unless --max_seq_length says otherwise
 # What transformers raises for files that are not those of a model, such as a config.json without heads.
@@ -39,11 +40,14 @@ LOADING_ERRORS = (
 )
 
 
-def resolve_model(name: str) -> str:
-    """A Hub id or folder as it is; for package:NAME/PATH the folder inside the installed package."""
+def resolve_model(name: str, flag: str = FLAG) -> str:
+    """A Hub id or folder as it is; for package:NAME/PATH the folder inside the installed package.
+
+    `flag` is what errors name, here and below.
+    """
     if Path(name).is_file():
         raise UsageError(
-            f"--model_name_or_path: {name} is a file; expected the folder of a model, such as its folder, "
+            f"{flag}: {name} is a file; expected the folder of a model, such as its folder, "
             f"{Path(name).parent}"
         )
     if not name.startswith(PACKAGE_SCHEME):
@@ -51,17 +55,15 @@ def resolve_model(name: str) -> str:
     package, _, path = name.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(
-            f"--model_name_or_path: the package '{package}' is not installed; install it, or name a folder"
-        )
+        raise UsageError(f"{flag}: the package '{package}' is not installed; install it, or name a folder")
     folder = Path(spec.submodule_search_locations[0], path)
     if not (folder / "config.json").is_file():
-        raise UsageError(f"--model_name_or_path: found no config.json in {folder}; expected a model folder")
+        raise UsageError(f"{flag}: found no config.json in {folder}; expected a model folder")
     return str(folder)
 
 
 @contextlib.contextmanager
-def model_errors(name: str):
+def model_errors(name: str, flag: str = FLAG):
     """Turn the loaders' errors for a wrong name, a broken file or a missing network into one message."""
     try:
         yield
@@ -70,7 +72,7 @@ def model_errors(name: str):
     except LOADING_ERRORS as error:
         reason = " ".join(str(error).split())[:300]
         raise UsageError(
-            f"--model_name_or_path: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
+            f"{flag}: '{name}' can't be loaded: {type(error).__name__}: {reason}\n  Expected "
             "a Hub id (needs network, and weights as safetensors; see --model_revision), a model folder, or "
             "package:NAME/PATH"
         ) from error
@@ -193,7 +195,7 @@ def attention_name(model: PreTrainedModel) -> str:
     return model.config._attn_implementation
 
 
-def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> None:
+def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool, flag: str = FLAG) -> None:
     """Refuse NaN, and a partly random model: any missing weight to score, any but the head's to train."""
     mismatched = [entry if isinstance(entry, str) else entry[0] for entry in loading["mismatched_keys"]]
     new = sorted({*loading["missing_keys"], *mismatched})
@@ -201,19 +203,19 @@ def check_weights(model: PreTrainedModel, loading: dict, fine_tune: bool) -> Non
         new = [name for name in new if name.startswith(f"{model.base_model_prefix}.")]
     if new:
         raise UsageError(
-            f"--model_name_or_path: {len(new)} weights are missing or differ in size from config.json, such "
+            f"{flag}: {len(new)} weights are missing or differ in size from config.json, such "
             f"as {new[0]}; expected weights that belong to the configuration"
         )
     left = [name for name in loading["unexpected_keys"] if re.search(r"\.layers?\.\d+\.", name)]
     if left:
         raise UsageError(
-            f"--model_name_or_path: {len(left)} weights are of layers that config.json does not have, such "
+            f"{flag}: {len(left)} weights are of layers that config.json does not have, such "
             f"as {sorted(left)[0]}; expected weights that belong to the configuration"
         )
     broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     if broken:
         raise UsageError(
-            f"--model_name_or_path: {len(broken)} weights hold NaN or infinity, such as {broken[0]}; "
+            f"{flag}: {len(broken)} weights hold NaN or infinity, such as {broken[0]}; "
             "expected a model whose training did not diverge"
         )
 

@@ -11,6 +11,7 @@ half-open, in characters.
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +30,15 @@ from transformers import (
 )
 from transformers.pipelines.token_classification import AggregationStrategy
 
-from jnlpba_dataset import encode_subtokens, gather, require_fast, spaces_as_printed
+from jnlpba_dataset import WordValues, require_fast, spaces_as_printed, special_frame, window_capacity
 from metrics import entities, span_scores
+from ner_recipe.annotation.windows import (
+    Layout,
+    batches_by_length,
+    lay_out,
+    padded_batch,
+    without_space,
+)
 from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import joint_decoding
 from ner_recipe.launch import UsageError
@@ -71,8 +79,10 @@ class Annotator:
         model: a folder, a Hub id, or a loaded model.
         tokenizer: of a loaded model.
         device: as torch names it; where the model is (the CPU, if it is loaded here) if not given.
+        dtype: of the weights, if the model is loaded here; bf16 is faster where the processor has it.
         batch_tokens: subtokens in a batch, padding included.
         buffer: how many texts are read ahead and sorted by length.
+        min_score: entities with a lower score are left out.
 
     Raises:
         AlignmentError: a slow tokenizer.
@@ -85,20 +95,24 @@ class Annotator:
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
         batch_tokens: int = 4096,
         buffer: int = 512,
+        min_score: float = 0.0,
     ):
         if not isinstance(model, PreTrainedModel):
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
             model = AutoModelForTokenClassification.from_pretrained(
-                model, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+                model, trust_remote_code=False, use_safetensors=True, dtype=dtype
             )
         require_fast(tokenizer)
         self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
-        self.batch_tokens, self.buffer = batch_tokens, buffer
+        self.batch_tokens, self.buffer, self.min_score = batch_tokens, buffer, min_score
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.max_length = longest_text(tokenizer, model.config.name_or_path)
+        self.frame = special_frame(tokenizer)
+        self.capacity = window_capacity(self.frame, self.max_length)
         refuse_other_schemes(self.label_names, model.config.name_or_path)
 
     def __call__(self, texts: Iterable[str]) -> Iterator[list[dict]]:
@@ -115,108 +129,83 @@ class Annotator:
             raise TypeError("found one text; expected several, such as [text]")
         texts = iter(texts)
         chunks = iter(lambda: list(itertools.islice(texts, self.buffer)), [])
-        return itertools.chain.from_iterable(map(self.annotate, chunks))
+        return itertools.chain.from_iterable(self.annotate_chunks(chunks))
 
-    def annotate(self, texts: Sequence[str]) -> list[list[dict]]:
+    def annotate_chunks(self, chunks: Iterable[Sequence[str]]) -> Iterator[list[list[dict]]]:
+        """The entities of the texts of each chunk, which are computed together and with no others.
+
+        The next chunk is read, and prepared in a thread, while the model works on this one.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            waiting = None
+            for texts in chunks:
+                prepared = thread.submit(self.prepare, texts)
+                if waiting is not None:
+                    yield self.annotate(*waiting)
+                waiting = texts, prepared
+            if waiting is not None:
+                yield self.annotate(*waiting)
+
+    def prepare(self, texts: Sequence[str]) -> Layout:
+        """Words and windows of the texts."""
+        if not texts:
+            return lay_out(BatchEncoding({}, encoding=[]), self.capacity)
+        options = {"return_offsets_mapping": True, "truncation": False, "verbose": False}
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, **options)
+        return lay_out(encoded, self.capacity)
+
+    def annotate(self, texts: Sequence[str], prepared: Future[Layout]) -> list[list[dict]]:
         """The entities of each text."""
-        encoded = self.tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            truncation=False,
-            verbose=False,
-        )
-        split = [cut_into_words(encoded, number) for number in range(len(texts))]
-        rows = encode_subtokens(
-            [[ids for ids, _, _ in words] for words in split],
-            [[0] * len(words) for words in split],
-            range(len(texts)),
-            inside=range(len(self.label_names)) if self.label_all_tokens else None,
-            tokenizer=self.tokenizer,
-            max_seq_length=self.max_length,
-        )
-        words = gather(rows, self.log_probabilities(rows))
+        layout = prepared.result()
+        words = WordValues(self.log_probabilities(layout), layout.starts, layout.lengths)
+        if not self.label_all_tokens:
+            words = WordValues(words.values[words.starts], np.arange(len(words.starts)), words.lengths)
         ids, probabilities = joint_decoding(words, self.label_names)
-        tags = words.by_sentence(np.array(self.label_names)[ids])
-        return [
-            found_entities(*one)
-            for one in zip(texts, split, tags, words.by_sentence(probabilities), strict=True)
-        ]
+        return self.found_entities(texts, layout, ids, probabilities)
 
     @torch.inference_mode()
-    def log_probabilities(self, rows: Mapping[str, list]) -> list[np.ndarray]:
-        """Of each label for each subtoken of each window: (subtokens, labels) by window."""
-        names = [name for name in self.tokenizer.model_input_names if name in rows]
-        nothing = np.empty((0, len(self.label_names)), dtype=np.float32)
-        found = [nothing] * len(rows["length"])
-        for batch in batches_by_length(rows["length"], self.batch_tokens):
-            inputs = self.tokenizer.pad(
-                {name: [rows[name][row] for row in batch] for name in names},
-                padding_side="right",
-                return_tensors="pt",
-            )
-            logits = self.model(**inputs.to(self.model.device)).logits.float()
-            for row, values in zip(batch, logits.log_softmax(dim=-1).cpu().numpy(), strict=True):
-                found[row] = values[: rows["length"][row]]
+    def log_probabilities(self, layout: Layout) -> np.ndarray:
+        """Of each label for each subtoken: (subtokens, labels)."""
+        found = np.empty((len(layout.ids), len(self.label_names)), dtype=np.float32)
+        for batch in batches_by_length(np.diff(layout.shown).ravel(), self.batch_tokens):
+            arrays = padded_batch(layout, batch, self.frame, self.tokenizer)
+            inputs = {name: torch.from_numpy(array).to(self.model.device) for name, array in arrays.items()}
+            values = self.model(**inputs).logits.float().log_softmax(dim=-1).cpu().numpy()
+            for row, window in enumerate(batch):
+                start, end = layout.owned[window]
+                place = len(self.frame.before) + start - layout.shown[window, 0]
+                found[start:end] = values[row, place : place + end - start]
         return found
 
-
-def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Rows, longest first, in batches of up to `tokens` subtokens, padding included; at least one row.
-
-    Empty rows, those of empty texts without special tokens, are left out.
-    """
-    order = sorted((row for row, length in enumerate(lengths) if length), key=lambda row: -lengths[row])
-    start = 0
-    while start < len(order):
-        end = start + max(1, tokens // lengths[order[start]])
-        yield order[start:end]
-        start = end
-
-
-def cut_into_words(encoded: BatchEncoding, number: int) -> list[tuple[list[int], int, int]]:
-    """The words that a tokenizer finds in one text: the ids of their subtokens, first character, end."""
-    words: list[tuple[list[int], int, int]] = []
-    before = None
-    subtokens = zip(
-        encoded["input_ids"][number],
-        encoded["offset_mapping"][number],
-        encoded.word_ids(number),
-        strict=True,
-    )
-    for token, (start, end), word in subtokens:
-        if words and word is not None and word == before:
-            ids, first, _ = words.pop()
-            words.append(([*ids, token], first, end))
-        else:
-            words.append(([token], start, end))
-        before = word
-    return words
-
-
-def found_entities(
-    text: str,
-    words: Sequence[tuple[list[int], int, int]],
-    tags: Sequence[str],
-    probabilities: Sequence[float],
-) -> list[dict]:
-    """The entities of one text from the tags of its words."""
-    found = []
-    for label, first, end in sorted(entities(tags), key=lambda entity: entity[1]):
-        place = without_space(text, words[first][1], words[end - 1][2])
-        if place[0] >= place[1]:  # white space alone, which a byte-level tokenizer takes for a word
-            continue
-        score = float(np.mean(probabilities[first:end]))
-        found.append(
-            {
-                "start": place[0],
-                "end": place[1],
-                "label": label,
-                "text": text[slice(*place)],
-                "score": score,
-            }
+    def found_entities(
+        self, texts: Sequence[str], layout: Layout, ids: np.ndarray, probabilities: np.ndarray
+    ) -> list[list[dict]]:
+        """The entities of each text, from the label ids of all words and their probabilities."""
+        inside = np.array([name.startswith("I-") for name in self.label_names])[ids]
+        first = np.flatnonzero(np.array([name.startswith("B-") for name in self.label_names])[ids])
+        # An entity ends before the next word that does not continue one. No text starts with I-.
+        others = np.append(np.flatnonzero(~inside), len(ids))
+        last = others[np.searchsorted(others, first, side="right")] - 1
+        sums = np.append(0, np.cumsum(probabilities))
+        scores = (sums[last + 1] - sums[first]) / (last + 1 - first)
+        text_of_word = np.repeat(np.arange(len(texts)), layout.lengths)
+        found: list[list[dict]] = [[] for _ in texts]
+        rows = zip(
+            text_of_word[first].tolist(),
+            ids[first].tolist(),
+            layout.places[first, 0].tolist(),
+            layout.places[last, 1].tolist(),
+            scores.tolist(),
+            strict=True,
         )
-    return found
+        for number, label, start, end, score in rows:
+            text = texts[number]
+            start, end = without_space(text, start, end)
+            # start == end: white space alone, which a byte-level tokenizer takes for a word
+            if start < end and score >= self.min_score:
+                entity = {"start": start, "end": end, "label": self.label_names[label][2:]}
+                found[number].append(entity | {"text": text[start:end], "score": min(score, 1.0)})
+        return found
 
 
 def refuse_other_schemes(label_names: Sequence[str], model: str) -> None:
@@ -341,12 +330,6 @@ def answered_spans(text: str, answer: Sequence[Mapping]) -> set[Span]:
     else:
         spans = [(group["entity_group"], group["start"], group["end"]) for group in answer]
     return {(kind, *without_space(text, start, end)) for kind, start, end in spans}
-
-
-def without_space(text: str, start: int, end: int) -> tuple[int, int]:
-    """The range without white space at its ends. Byte-level tokenizers include the space before a word."""
-    part = text[start:end]
-    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
 
 
 def plain_texts(result: SplitResult, form: str) -> list[Text]:

@@ -6,12 +6,15 @@ python -m pytest tests/test_annotator.py
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
+from jnlpba_dataset import encode_subtokens, special_frame
+from ner_recipe.annotation.windows import lay_out
 from ner_recipe.decoding import best_valid_sequences
 from ner_recipe.reports.predictions import read_predictions
 from ner_recipe.reports.result import FORMS
@@ -92,6 +95,43 @@ def test_each_text_is_answered_as_alone_whatever_stands_beside_it(trained, annot
     assert sum(map(len, answers)) > 50
 
 
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(texts=st.lists(some_text, min_size=1, max_size=4), capacity=st.integers(1, 30))
+def test_windows_are_those_of_training(tiny_bert, tiny_roberta, texts, capacity):
+    for folder in (tiny_bert, tiny_roberta):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        frame = special_frame(tokenizer)
+        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        layout = lay_out(encoded, capacity)
+        words: list[list[list[int]]] = []
+        for number in range(len(texts)):
+            grouped = itertools.groupby(
+                zip(encoded.word_ids(number), encoded["input_ids"][number], strict=True), lambda pair: pair[0]
+            )
+            words.append([[token for _, token in group] for _, group in grouped])
+        rows = encode_subtokens(
+            words,
+            [[0] * len(one) for one in words],
+            range(len(texts)),
+            inside=[0],
+            tokenizer=tokenizer,
+            max_seq_length=capacity + len(frame.before) + len(frame.after),
+        )
+        mine = [[*frame.before, *layout.ids[start:end].tolist(), *frame.after] for start, end in layout.shown]
+        assert mine == [
+            ids for ids, owned in zip(rows["input_ids"], rows["word_sizes"], strict=True) if owned
+        ]
+        assert np.concatenate([np.arange(0), *[np.arange(*one) for one in layout.owned]]).tolist() == list(
+            range(len(layout.ids))
+        )
+        assert layout.lengths.tolist() == [len(one) for one in words]
+
+
 def test_a_long_text_is_read_to_its_end(annotator):
     sentence = "Levels of c-fos mRNA rose in Jurkat T cells after Interleukin-4. "
     found = next(annotator([sentence * 200]))
@@ -109,7 +149,7 @@ def test_texts_are_read_as_they_are_needed(annotator):
     answers = annotator(endless())
     for _ in range(4):
         next(answers)
-    assert len(read) == 2 * annotator.buffer
+    assert len(read) == 3 * annotator.buffer, "two to answer from, one being prepared"
 
 
 def test_the_served_check_scores_the_annotator(trained, annotator):

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from conftest import REPO, readme_block, with_this_python
 
+import annotate
 import hyperparameter_search
 import lr_range_test
 import run_ner
 from ner_recipe import publishing
+from ner_recipe.annotation import settings as annotation
 from ner_recipe.arguments import OF_A_RUN, parse_flags
 from ner_recipe.reports import __main__ as reports
 from ner_recipe.tuning.range_test import RangeTestArguments
@@ -26,6 +28,7 @@ from ner_recipe.tuning.search import SearchArguments
 
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 PARSERS = {
+    "annotate.py": annotation.parse,
     "run_ner.py": lambda words: parse_flags(words, OF_A_RUN, "run_ner.py"),
     "lr_range_test.py": lambda words: parse_flags(words, (*OF_A_RUN, RangeTestArguments), ""),
     "hyperparameter_search.py": lambda words: parse_flags(words, (*OF_A_RUN, SearchArguments), ""),
@@ -34,6 +37,7 @@ PARSERS = {
 }
 
 COMMANDS = {
+    "annotate.py": annotate,
     "run_ner.py": run_ner,
     "lr_range_test.py": lr_range_test,
     "hyperparameter_search.py": hyperparameter_search,
@@ -89,7 +93,7 @@ def test_a_command_of_the_docs_runs(command, checkout, monkeypatch, cache_dir):
     words = shlex.split(command.replace("\\\n", " "))
     assert words[0] == "python"
     place = next(i for i, word in enumerate(words) if word in COMMANDS)
-    cache = [] if words[place] == "ner_recipe.reports" else ["--cache_dir", str(cache_dir)]
+    cache = [] if words[place] in ("annotate.py", "ner_recipe.reports") else ["--cache_dir", str(cache_dir)]
     assert COMMANDS[words[place]].main([*words[place + 1 :], *cache]) == 0
 
 

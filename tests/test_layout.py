@@ -17,7 +17,7 @@ import hyperparameter_search
 from ner_recipe.arguments import OF_A_RUN, RecipeParser, config_to_argv
 from ner_recipe.checks import parse_arguments
 
-COMMANDS = ("run_ner", "lr_range_test", "hyperparameter_search")
+COMMANDS = ("run_ner", "annotate", "lr_range_test", "hyperparameter_search")
 # A module of ner_recipe imports only modules that stand before it here.
 ORDER = (
     *("formats.document", "formats.source", "formats.plain_text", "formats.json_rows", "formats.parquet"),
@@ -29,16 +29,11 @@ ORDER = (
     *("attention", "dropout", "models", "batching", "reports.files", "reports.intervals"),
     *("reports.result", "reports.predictions", "reports.history", "reports.comparison"),
     *("reports.error_analysis", "reports.text", "reports.figures", "reports.page", "reports.callback"),
-    *(
-        "reports.record",
-        "reports.card",
-        "reports.__main__",
-        "corpora.overview",
-        "corpora.__main__",
-        "serving",
-        "publishing",
-        "training",
-    ),
+    *("reports.record", "reports.card", "reports.__main__", "corpora.overview", "corpora.__main__"),
+    *("annotation.windows", "serving"),
+    *("annotation.settings", "annotation.plan", "annotation.manifest", "annotation.engine"),
+    *("annotation.output", "annotation.page", "annotation.run", "annotation.progress", "annotation.step"),
+    *("annotation.tasks", "publishing", "training"),
     *("tuning.lr_rules", "tuning.search_space", "tuning.range_test", "tuning.search"),
 )
 OURS = ("ner_recipe", "jnlpba_dataset", "metrics", *COMMANDS)
@@ -93,7 +88,8 @@ def test_readme_is_short_and_its_map_is_the_tree():
         name for name in there if not any(fnmatch.fnmatch(name, pattern.rstrip("/")) for pattern in ignored)
     }
     modules = {name if "." not in name else name.split(".")[0] for name in ORDER}
-    assert inside == {name if name in ("formats", "reports", "tuning") else f"{name}.py" for name in modules}
+    packages = ("annotation", "corpora", "formats", "reports", "tuning")
+    assert inside == {name if name in packages else f"{name}.py" for name in modules}
 
 
 def test_nothing_names_a_place_outside_the_repository():

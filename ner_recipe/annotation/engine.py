@@ -1,0 +1,123 @@
+"""A model that answers chunks of texts with entities: the Annotator, or the stock pipeline.
+
+engine = load_engine(local_folder("outputs/quickstart", None), settings)
+for answers in engine.annotate_chunks([["Interleukin-4 induces GATA-3."]]): ...
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    pipeline,
+)
+
+from ner_recipe.annotation.manifest import MODEL_FILES
+from ner_recipe.annotation.settings import PIPELINE, Settings
+from ner_recipe.launch import UsageError
+from ner_recipe.models import check_weights, model_errors, quiet_transformers, resolve_model
+from ner_recipe.serving import Annotator, longest_text, serving_stride
+
+FLAG = "MODEL"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SUBTOKENS = 256  # of a text, as a guess: --batch_tokens as a number of texts, for the pipeline
+
+
+def local_folder(name: str, revision: str | None) -> Path:
+    """The folder of a model; one on the Hub is downloaded first, unless HF_HUB_OFFLINE forbids it."""
+    folder = Path(resolve_model(name, FLAG))
+    if folder.is_dir():
+        return folder
+    with model_errors(name, FLAG):
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_FILES)))
+
+
+@functools.lru_cache(1)  # it is loaded once to see whether it can be, and once more to be used
+def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline":
+    """The model, ready to answer.
+
+    Raises:
+        UsageError: the device can't be used, or the folder holds no model for token classification that can
+            be loaded.
+    """
+    check_device(settings.device)
+    model, tokenizer = load(folder, settings)
+    if settings.decoding == PIPELINE:
+        return StockPipeline(model, tokenizer, settings)
+    return Annotator(
+        model,
+        tokenizer,
+        device=settings.device,
+        batch_tokens=settings.batch_tokens,
+        min_score=settings.min_score,
+    )
+
+
+def check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device: '{device}' can't be used ({reason}); expected such as cpu") from None
+
+
+def load(folder: Path, settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    transformers.utils.logging.disable_progress_bar()  # the loader's, which would break up ours
+    with model_errors(str(folder), FLAG), quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, loading = AutoModelForTokenClassification.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=DTYPES[settings.precision],
+            output_loading_info=True,
+        )
+        check_weights(model, loading, fine_tune=False, flag=FLAG)
+    return model, tokenizer
+
+
+class StockPipeline:
+    """What `pipeline("ner", aggregation_strategy=..., stride=...)` answers, with the Annotator's keys."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings):
+        stride = settings.stride
+        if stride is None:
+            stride = serving_stride(longest_text(tokenizer, model.config.name_or_path))
+        self.tokenizer, self.min_score = tokenizer, settings.min_score
+        self.batch_size = max(1, settings.batch_tokens // SUBTOKENS)
+        self.ner = pipeline(
+            "ner",
+            model=model,
+            tokenizer=tokenizer,
+            device=settings.device,
+            aggregation_strategy=settings.aggregation_strategy,
+            stride=stride,
+        )
+
+    def annotate_chunks(self, chunks: Iterable[Sequence[str]]) -> Iterator[list[list[dict]]]:
+        """The entities of the texts of each chunk."""
+        for texts in chunks:
+            # Texts of like length need less padding.
+            order = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
+            answers: list[list[dict]] = [[] for _ in texts]
+            found = self.ner((texts[number] for number in order), batch_size=self.batch_size)
+            for number, groups in zip(order, found, strict=True):
+                answers[number] = [
+                    {
+                        "start": group["start"],
+                        "end": group["end"],
+                        "label": group["entity_group"],
+                        "text": texts[number][group["start"] : group["end"]],
+                        "score": float(group["score"]),
+                    }
+                    for group in groups
+                    if group["score"] >= self.min_score
+                ]
+            yield answers

@@ -1,0 +1,103 @@
+"""The input files of annotate.py, as sources that are cut into chunks of documents.
+
+    for number, items in chunks_of(source, settings): ...
+
+A source is a large file or several small ones that follow each other. Sources and chunks depend on the files
+and on --chunk_documents only, so any number of processes writes the same files.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ner_recipe.annotation.settings import Settings
+from ner_recipe.formats.document import Document, FormatError, Unreadable
+from ner_recipe.formats.files import document_files, read_documents
+from ner_recipe.launch import UsageError
+
+SOURCE_BYTES = 4 << 20  # small files are read together up to this size
+
+
+class InputFile(NamedTuple):
+    """A file, its size, and the sha256 of its bytes."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Source(NamedTuple):
+    """Files that are read one after the other, and the sum of their sizes."""
+
+    number: int
+    files: tuple[str, ...]
+    bytes: int
+
+
+def input_files(inputs: Sequence[str], output_dir: Path) -> list[InputFile]:
+    """The files that the inputs name, but for those in the output folder.
+
+    Raises:
+        UsageError: an input does not exist, or names no file that can be read.
+    """
+    try:
+        paths = document_files(inputs)
+    except FormatError as error:
+        raise UsageError(f"INPUT: {error}") from None
+    output = output_dir.resolve()
+    paths = [path for path in paths if output not in path.resolve().parents]
+    if not paths:
+        raise UsageError(f"INPUT: found no file outside {output_dir}; expected files to annotate")
+    try:
+        return [InputFile(str(path), path.stat().st_size, sha256(path)) for path in paths]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}; expected a file that can be read") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sources_of(files: Sequence[InputFile]) -> list[Source]:
+    """The files in groups of up to SOURCE_BYTES; a larger file is alone."""
+    groups: list[list[InputFile]] = []
+    room = 0
+    for file in files:
+        if not groups or file.bytes > room:
+            groups.append([])
+            room = SOURCE_BYTES
+        groups[-1].append(file)
+        room -= file.bytes
+    return [
+        Source(number, tuple(file.path for file in group), sum(file.bytes for file in group))
+        for number, group in enumerate(groups)
+    ]
+
+
+def chunks_of(source: Source, settings: Settings) -> Iterator[tuple[int, list[Document | Unreadable]]]:
+    """The documents of a source, in numbered chunks."""
+    items = itertools.chain.from_iterable(documents_of(path, settings) for path in source.files)
+    chunks = iter(lambda: list(itertools.islice(items, settings.chunk_documents)), [])
+    return enumerate(chunks)
+
+
+def documents_of(path: str, settings: Settings) -> Iterator[Document | Unreadable]:
+    """The documents of a file; if it can't be read on, the reason is the last item."""
+    try:
+        yield from read_documents(
+            path,
+            settings.input_format,
+            text_column=settings.text_column,
+            id_column=settings.id_column,
+            lines=settings.lines,
+        )
+    except FormatError as error:
+        yield Unreadable(path, str(error).removeprefix(f"{path}: "))
+
+
+def belongs_to(rank: int, tasks: int, source: int, chunk: int, sources: int) -> bool:
+    """Whether a chunk is part of this task: sources are dealt out whole if there are enough of them."""
+    return (source if sources >= tasks else source + chunk) % tasks == rank

@@ -1,0 +1,383 @@
+"""annotate.py: the same entities from every format, exact offsets, and whole files after any kill.
+
+python -m pytest tests/test_annotate.py             # the slow ones too: -m ''
+"""
+
+import gzip
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import run_program
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_page import browser, opened  # noqa: F401 (fixtures)
+from transformers import pipeline
+
+import annotate
+from ner_recipe.annotation.run import Job
+from ner_recipe.annotation.settings import parse
+from ner_recipe.annotation.tasks import prepare
+from ner_recipe.formats.document import Document
+from ner_recipe.formats.files import read_documents
+from ner_recipe.formats.writing import write_documents
+from ner_recipe.reports.predictions import read_predictions
+from ner_recipe.serving import plain_texts, serving_stride
+
+STRANGE = "<b>IL-2</b> & \u00e9e\u0301 中文 👩‍🔬 \u2028 GATA-3 \u00a0 T cells\r\n(CD4+)\x85end"
+
+
+@pytest.fixture(scope="module")
+def texts(trained) -> list[str]:
+    """Titles and abstracts: two sentences of the sample's test split each."""
+    result = read_predictions(trained / "predictions_test.tsv")
+    sentences = [text.text for text in plain_texts(result, "sentences")]
+    return [f"{one}\n{other}" for one, other in zip(sentences[::2], sentences[1::2], strict=True)]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, texts) -> Path:
+    """Some large and many small files, with two documents that can't be read."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rows = [json.dumps({"id": f"{number}", "text": text}) for number, text in enumerate(texts * 3)]
+    (folder / "many.jsonl").write_text("\n".join([*rows, "{", *rows[:4], rows[3]]) + "\n")
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress("\n".join(rows[:9]).encode())[:-20])
+    for number, text in enumerate([*texts[:7], STRANGE, "", " \n"]):
+        (folder / f"note {number}.txt").write_text(text, newline="")
+    return folder
+
+
+def run(*words: object, code: int = 0) -> None:
+    assert annotate.main([*map(str, words), "--disable_tqdm", "--device", "cpu"]) == code
+
+
+def rows_in(folder: Path) -> list[dict]:
+    parts = sorted(folder.glob("part-*.jsonl"))
+    return [json.loads(line) for path in parts for line in path.read_text().split("\n") if line]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All that was written, but for locks and datatrove's logs."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    mine = [path for path in paths if not any(part.startswith((".", "datatrove")) for part in path.parts)]
+    return {str(path): (folder / path).read_bytes() for path in mine}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, trained, inputs) -> Path:
+    """The output of one run that nothing disturbed, in all formats."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    run(*command(trained, inputs, folder), code=3)
+    return folder
+
+
+def command(model: Path, inputs: Path, folder: Path) -> list[object]:
+    formats = ["--convert_to", "bioc", "pubtator", "brat", "conll", "--with_text"]
+    return [model, inputs, "--output_dir", folder, "--chunk_documents", 7, *formats]
+
+
+def test_the_same_entities_from_every_format(trained, texts, tmp_path):
+    documents = [Document(str(number), text) for number, text in enumerate(texts)]
+    for name, suffix in (("jsonl", ".jsonl"), ("bioc", ".json"), ("bioc", ".xml"), ("pubtator", ".txt")):
+        write_documents(documents, tmp_path / f"{name}{suffix}" / f"all{suffix}", name)
+    (tmp_path / "text").mkdir()
+    for document in documents:
+        (tmp_path / "text" / f"{document.id}.txt").write_text(document.text)
+    (tmp_path / "pubmed").mkdir()
+    (tmp_path / "pubmed" / "all.xml.gz").write_bytes(gzip.compress(pubmed(documents).encode()))
+    found = {}
+    for folder in sorted(tmp_path.iterdir()):
+        output = tmp_path / f"out {folder.name}"
+        run(trained, folder, "--output_dir", output)
+        found[folder.name] = sorted((row["id"], *without_score(row["entities"])) for row in rows_in(output))
+    assert len(found) == 6 and all(answers == found["text"] for answers in found.values())
+    assert sum(len(answer) - 1 for answer in found["text"]) > 50
+
+
+def pubmed(documents: list[Document]) -> str:
+    articles = []
+    for document in documents:
+        title, abstract = map(escape, document.text.split("\n"))
+        articles.append(
+            f"<PubmedArticle><MedlineCitation><PMID>{document.id}</PMID><Article><ArticleTitle>{title}"
+            f"</ArticleTitle><Abstract><AbstractText>{abstract}</AbstractText></Abstract></Article>"
+            "</MedlineCitation></PubmedArticle>"
+        )
+    return f"<PubmedArticleSet>{''.join(articles)}</PubmedArticleSet>"
+
+
+def without_score(entities: list[dict]) -> list[tuple]:
+    return [(one["start"], one["end"], one["label"], one["text"]) for one in entities]
+
+
+def test_what_is_written_is_exact_in_every_format(whole, trained, texts):
+    rows = rows_in(whole)
+    assert len(rows) == 8 + 3 * len(texts) + 5 + 10, "eight before the cut"
+    assert {row["text"] for row in rows} >= {STRANGE, "", " \n", *texts}
+    entities = [one | {"of": row} for row in rows for one in row["entities"]]
+    assert len(entities) > 150
+    for one in entities:
+        assert one["of"]["text"][one["start"] : one["end"]] == one["text"] and 0 < one["score"] <= 1
+    spans = [(row["id"], *without_score(row["entities"])) for row in rows]
+    failed = [json.loads(line) for line in (whole / "failed.jsonl").read_text().splitlines()]
+    for name, pattern in (("bioc", "*.json"), ("brat", "*")):
+        parts = sorted((whole / name).glob(pattern))
+        again = [
+            (one.id, *((e.start, e.end, e.label, one.text[e.start : e.end]) for e in one.entities))
+            for part in parts
+            for one in read_documents(part)
+        ]
+        assert not Counter(again) - Counter(spans)
+        lost = [one for one in failed if f"--convert_to {name}: " in one["reason"]]
+        assert len(again) + len(lost) == len(spans)
+        assert all("twice" in one["reason"] for one in lost) and bool(lost) == (name == "brat")
+    tags = [line.split("\t") for path in (whole / "conll").iterdir() for line in path.read_text().split("\n")]
+    assert sum(row[-1].startswith("B-") for row in tags) == len(entities)
+
+
+def test_what_failed_is_recorded_and_the_rest_goes_on(whole, inputs, capsys):
+    failed = [json.loads(line) for line in (whole / "failed.jsonl").read_text().splitlines()]
+    readable = [one for one in failed if "--convert_to" not in one["reason"]]
+    assert {one["place"] for one in readable} == {f"{inputs}/many.jsonl:61", f"{inputs}/cut.jsonl.gz"}
+    summary = json.loads((whole / "summary.json").read_text())
+    rows = rows_in(whole)
+    assert summary["documents"] == len(rows) and summary["failed"] == len(failed)
+    assert summary["words"] == sum(len(row["text"].split()) for row in rows)
+    assert sum(summary["entities"].values()) == sum(len(row["entities"]) for row in rows)
+
+
+def test_a_finished_output_is_recognised(whole, trained, inputs, capsys):
+    before = tree(whole)
+    times = {path: path.stat().st_mtime_ns for path in whole.glob("part-*")}
+    run(*command(trained, inputs, whole), code=3)
+    shown = capsys.readouterr()
+    assert "is complete; nothing was computed" in shown.out and "failed.jsonl" in shown.err
+    assert tree(whole) == before
+    assert times == {path: path.stat().st_mtime_ns for path in whole.glob("part-*")}
+
+
+def test_one_task_or_several_write_the_same_bytes(whole, trained, inputs, tmp_path, capsys):
+    for rank in (2, 0, 1):
+        code = 3 if rank == 1 else 0
+        run(*command(trained, inputs, tmp_path), "--tasks", 3, "--rank", rank, code=code)
+        assert ("others are not yet" in capsys.readouterr().out) == (rank != 1)
+    assert tree(tmp_path) == tree(whole)
+
+
+def test_datatrove_runs_the_same_step(whole, trained, inputs, tmp_path):
+    pytest.importorskip("datatrove")
+    from ner_recipe.annotation.step import AnnotateStep
+
+    job = prepared(command(trained, inputs, tmp_path))
+    for rank in range(2):
+        step = AnnotateStep(job)
+        assert list(step(None, rank, 2)) == []
+        assert step.stats["words"].total > 0
+    job.output.finish(job.output.summary(job.sources))
+    assert tree(tmp_path) == tree(whole)
+
+
+def prepared(words: list[object]) -> Job:
+    return prepare(*parse([*map(str, words), "--device", "cpu"]), load=False)
+
+
+def killed(words: list[object], seconds: float) -> bool:
+    """Run annotate.py in a process of its own, and kill it after some seconds. Whether it still ran."""
+    process = multiprocessing.get_context("fork").Process(target=run, args=words, daemon=True)
+    process.start()
+    process.join(seconds)
+    alive = process.is_alive()
+    if alive:
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return alive
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(kills, whole, trained, inputs, tmp_path):
+    chance = random.Random(kills)
+    start = time.perf_counter()
+    assert not killed(command(trained, inputs, tmp_path / "timed"), 600)
+    seconds = time.perf_counter() - start
+    for number in range(kills):
+        folder = tmp_path / str(number)
+        while killed(command(trained, inputs, folder), chance.uniform(0, seconds / 2)):
+            assert_only_whole_files(folder, whole)
+        run(*command(trained, inputs, folder), code=3)
+        assert tree(folder) == tree(whole)
+
+
+def assert_only_whole_files(folder: Path, whole: Path) -> None:
+    done, expected = tree(folder) if folder.exists() else {}, tree(whole)
+    assert all(expected[name] == content for name, content in done.items())
+
+
+def test_a_second_process_in_the_same_folder_is_refused(trained, inputs, tmp_path, capsys):
+    job = prepared(command(trained, inputs, tmp_path))
+    with job.output.locked(0, 1):
+        before = tree(tmp_path)
+        run(*command(trained, inputs, tmp_path), code=2)
+        assert "another process works on task 0 of 1" in capsys.readouterr().err
+        assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("strategy", ["first", "average", "max", "simple"])
+def test_the_pipelines_answers_are_those_of_the_pipeline(strategy, trained, texts, tmp_path):
+    long = " ".join(texts)
+    documents = [Document(str(number), text) for number, text in enumerate([*texts, long, "", STRANGE])]
+    write_documents(documents, tmp_path / "in.jsonl", "jsonl")
+    words = [trained, tmp_path / "in.jsonl", "--output_dir", tmp_path / "out", "--decoding", "pipeline"]
+    run(*words, "--aggregation_strategy", strategy)
+    ner = pipeline("ner", str(trained), aggregation_strategy=strategy, stride=serving_stride(256))
+    rows = rows_in(tmp_path / "out")
+    assert len(rows) == len(documents)
+    for document, row in zip(documents, rows, strict=True):
+        answer = ner(document.text)
+        assert [(one["start"], one["end"], one["label"]) for one in row["entities"]] == [
+            (one["start"], one["end"], one["entity_group"]) for one in answer
+        ]
+        assert [one["score"] for one in row["entities"]] == pytest.approx(
+            [float(one["score"]) for one in answer], abs=2e-4
+        )
+
+
+def test_min_score_and_parquet(trained, texts, tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(text.replace("\n", " ") for text in texts))
+    words = [trained, tmp_path / "in.txt", "--lines", "--with_text", "--output_format", "parquet"]
+    run(*words, "--output_dir", tmp_path / "all")
+    everything = pq.read_table(tmp_path / "all" / "part-00000-00000.parquet").to_pylist()
+    scores = sorted(one["score"] for row in everything for one in row["entities"])
+    least = scores[len(scores) // 2]
+    run(*words, "--output_dir", tmp_path / "sure", "--min_score", least - 5e-5)  # written with four digits
+    sure = pq.read_table(tmp_path / "sure" / "part-00000-00000.parquet").to_pylist()
+    assert [row["id"] for row in sure] == [f"in.txt:{number + 1}" for number in range(len(texts))]
+    assert [row["text"] for row in sure] == [text.replace("\n", " ") for text in texts]
+    for row, fewer in zip(everything, sure, strict=True):
+        assert fewer["entities"] == [one for one in row["entities"] if one["score"] >= least]
+
+
+def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_path, capsys):
+    model, source, folder = tmp_path / "model", tmp_path / "in", tmp_path / "out"
+    shutil.copytree(trained, model)
+    source.mkdir()
+    (source / "a.txt").write_text(texts[0])
+    words = [model, source, "--output_dir", folder]
+    run(*words)
+    before = tree(folder)
+
+    def refused(*more: object, says: str) -> None:
+        capsys.readouterr()
+        run(*words, *more, code=2)
+        assert says in capsys.readouterr().err
+        assert tree(folder) == before
+
+    refused("--min_score", 0.5, says="--min_score: begun with 0.0, now 0.5")
+    refused("--output_format", "parquet", says="--output_format: begun with jsonl, now parquet")
+    (source / "b.txt").write_text(texts[1])
+    refused(says=f"{source}/b.txt: is a new input")
+    (source / "b.txt").unlink()
+    (source / "a.txt").write_text(texts[1])
+    refused(says=f"{source}/a.txt: has changed")
+    (source / "a.txt").write_text(texts[0])
+    (model / "tokenizer_config.json").write_text((model / "tokenizer_config.json").read_text() + " ")
+    refused(says="tokenizer_config.json differ")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--min_score", "2"], "--min_score: found 2.0; expected a probability"),
+        (["--rank", "2", "--tasks", "2"], "--rank: found 2; expected less than --tasks, which is 2"),
+        (["--rank", "0", "--workers", "2"], "--rank: does one task"),
+        (["--chunk_documents", "0"], "--chunk_documents: found 0; expected at least 1"),
+        (["--stride", "3"], "--stride: belongs to --decoding pipeline"),
+        (["--device", "moon"], "--device: 'moon' can't be used"),
+        (["missing.txt"], "INPUT: missing.txt: No such file or directory"),
+    ],
+)
+def test_bad_flags_are_one_sentence_and_nothing_is_written(more, says, trained, inputs, tmp_path, capsys):
+    words = [str(trained), str(inputs), "--output_dir", str(tmp_path / "out"), *more]
+    assert annotate.main(words) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_bad_input(trained, tiny_bert, inputs, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("not to be touched")
+    run(trained, inputs, "--output_dir", tmp_path, code=2)
+    assert "holds mine.txt and no manifest.json" in capsys.readouterr().err
+    run(tmp_path / "no model", inputs, "--output_dir", tmp_path / "out", code=2)
+    assert "MODEL: " in capsys.readouterr().err
+    run(tiny_bert, inputs, "--output_dir", tmp_path / "out", code=2)  # an encoder without a head
+    assert "weights are missing" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_page_shows_the_documents_and_runs_nothing_in_them(trained, texts, tmp_path, opened):  # noqa: F811
+    evil = "<script>alert(1)</script> IL-2 gene"
+    write_documents(
+        [Document("<img src=x onerror=alert(2)>", evil), *(Document(str(n), t) for n, t in enumerate(texts))],
+        tmp_path / "in.jsonl",
+        "jsonl",
+    )
+    run(trained, tmp_path / "in.jsonl", "--output_dir", tmp_path / "out", "--html")
+    page = opened(tmp_path / "out" / "entities.html")
+    assert page.locator("article").count() == len(texts) + 1
+    assert page.locator("article .text").first.text_content() == evil
+    rows = rows_in(tmp_path / "out")
+    shown = page.locator("article mark").all_text_contents()
+    assert shown == [one["text"] for row in rows for one in row["entities"]]
+
+
+@settings(derandomize=True, deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=30)
+)
+def test_offsets_are_exact_for_any_unicode(trained, tmp_path_factory, texts):
+    folder = tmp_path_factory.mktemp("unicode")
+    texts = [f"{text}IL-2 gene{text}" for text in texts] or ["IL-2"]
+    write_documents([Document(str(n), text) for n, text in enumerate(texts)], folder / "in.jsonl", "jsonl")
+    run(trained, folder / "in.jsonl", "--output_dir", folder / "out", "--with_text")
+    rows = rows_in(folder / "out")
+    assert [row["text"] for row in rows] == texts
+    for row in rows:
+        assert all(row["text"][one["start"] : one["end"]] == one["text"] for one in row["entities"])
+
+
+@pytest.mark.slow
+def test_workers_on_this_machine(whole, trained, inputs, tmp_path):
+    pytest.importorskip("datatrove")
+    words = [*command(trained, inputs, tmp_path), "--tasks", 3, "--workers", 2, "--device", "cpu"]
+    result = run_program(*words, program="annotate.py")
+    assert result.returncode == 3, result.stderr
+    assert tree(tmp_path) == tree(whole)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_documents(trained, texts, tmp_path):
+    peaks = []
+    for times in (50, 500):
+        rows = (json.dumps({"text": text}) + "\n" for text in texts * times)
+        (tmp_path / f"{times}.jsonl").write_text("".join(rows))
+        words = [trained, tmp_path / f"{times}.jsonl", "--output_dir", tmp_path / f"out{times}"]
+        process = multiprocessing.get_context("fork").Process(target=run_and_measure, args=(words, tmp_path))
+        process.start()
+        process.join()
+        peaks.append(int((tmp_path / "peak").read_text()))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def run_and_measure(words: list[object], folder: Path) -> None:
+    import resource
+
+    run(*words)
+    (folder / "peak").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
