@@ -245,7 +245,7 @@ def accelerator_problems(given: str | dict | None) -> list[str]:
     try:
         if isinstance(given, str) and not given.lstrip().startswith("{"):
             AcceleratorConfig.from_json_file(given)
-        elif given is not None:
+        elif isinstance(given, str | dict):  # otherwise it was read before
             AcceleratorConfig(**(json.loads(given) if isinstance(given, str) else given))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         names = ", ".join(field.name for field in dataclasses.fields(AcceleratorConfig))

@@ -192,6 +192,11 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     if args.max_steps < -1 or args.max_steps == 0:
         problems.append(f"--max_steps: found {args.max_steps}; expected at least 1, or -1 for whole epochs")
     problems += batch_problems(args) + logger_problems(args.report_to)
+    strange = [part for part in (args.optim_args or "").replace(" ", "").split(",") if part.count("=") != 1]
+    if args.optim_args and strange:
+        problems.append(
+            f"--optim_args: found '{strange[0]}'; expected NAME=VALUE, with commas between several"
+        )
     if args.use_liger_kernel and not is_liger_kernel_available():
         problems.append("--use_liger_kernel: the package liger-kernel is not installed; leave the flag out")
     if args.torch_compile and args.torch_compile_backend not in (backends := torch.compiler.list_backends()):
@@ -213,9 +218,6 @@ def choice_problems(args: RecipeArguments) -> list[str]:
 
 def optimizer_problems(args: RecipeArguments) -> list[str]:
     """Whether the optimizer and the schedule of the learning rate can be made with these settings."""
-    strange = [part for part in (args.optim_args or "").replace(" ", "").split(",") if part.count("=") != 1]
-    if args.optim_args and strange:
-        return [f"--optim_args: found '{strange[0]}'; expected NAME=VALUE, with commas between several"]
     weight = torch.nn.Parameter(torch.zeros(1))
     try:
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(args)

@@ -602,7 +602,6 @@ BAD_INPUT = {
     "not a mapping": (lambda f: [write_config(f, "- seed\n")], ["bad.yaml", "list"]),
     "empty config": (lambda f: [write_config(f, "")], ["bad.yaml"]),
     "not YAML": (lambda f: [write_config(f, "seed: [1\n")], ["bad.yaml", "not YAML"]),
-    "other corpus": (lambda f: ["--dataset_name", "conll2003"], ["conll2003", "jnlpba"]),
     "fp16 without a GPU": (lambda f: ["--model_name_or_path", "x", "--do_eval", "--fp16"], ["--fp16", "GPU"]),
     "both precisions": (lambda f: ["--bf16", "--fp16"], ["fp16"]),
     "no such score": (lambda f: ["--do_train", "--metric_for_best_model", "mcc"], ["'mcc'", "macro_f1"]),

@@ -29,6 +29,7 @@ PROGRAMS = {  # module, and the name that it gives itself
     "run_ner": ("run_ner", "run_ner.py"),
     "lr_range_test": ("lr_range_test", "lr_range_test.py"),
     "hyperparameter_search": ("hyperparameter_search", "hyperparameter_search.py"),
+    "annotate": ("annotate", "annotate.py"),
     "reports": ("ner_recipe.reports.__main__", "python -m ner_recipe.reports"),
     "publishing": ("ner_recipe.publishing", "python -m ner_recipe.publishing"),
 }

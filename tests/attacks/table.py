@@ -687,6 +687,55 @@ PUBLISHING = [
     ),
 ]
 
+ANNOTATE = "@trained @here/in.txt --output_dir @here/entities --disable_tqdm"
+ANNOTATING = [
+    Attack(f"annotating {words}", f"{ANNOTATE} {words}", named, "annotate", files={"in.txt": "IL-2 binds."})
+    for words, named in (
+        ("--min_score 2", ("--min_score: found 2.0",)),
+        ("--min_score -1e-3", ("--min_score",)),
+        ("--batch_tokens 0", ("--batch_tokens: found 0",)),
+        ("--chunk_documents 0", ("--chunk_documents: found 0",)),
+        ("--rank 3 --tasks 2", ("--rank: found 3",)),
+        ("--workers 0", ("--workers: found 0",)),
+        ("--stride 3", ("--stride: belongs to --decoding pipeline",)),
+        ("--device toaster", ("--device: 'toaster'",)),
+        ("--output_format csv", ("--output_format", "csv")),
+        ("--output_dir @here/in.txt", ("--output_dir", "@here/in.txt")),
+        ("--output_dir /proc/x", ("--output_dir", "/proc")),
+        ("--input_format odt", ("--input_format", "odt")),
+    )
+] + [
+    Attack("annotating nothing", "@trained @here/none.txt --output_dir @here/e", ("none.txt",), "annotate"),
+    Attack(
+        "annotating with no model",
+        "@here/none @here/in.txt --output_dir @here/e",
+        ("@here/none",),
+        "annotate",
+        files={"in.txt": "x"},
+    ),
+    Attack(
+        "annotating with an encoder",
+        "@bert @here/in.txt --output_dir @here/e",
+        ("MODEL: 2 weights are missing",),
+        "annotate",
+        files={"in.txt": "x"},
+    ),
+    Attack(
+        "annotating into a strange folder",
+        ANNOTATE,
+        ("--output_dir", "mine.doc"),
+        "annotate",
+        files={"in.txt": "x", "entities/mine.doc": ""},
+    ),
+    Attack(
+        "annotating a FIFO",
+        "@trained @here/p.txt --output_dir @here/e",
+        ("p.txt",),
+        "annotate",
+        make=fifo("p.txt"),
+    ),
+]
+
 SWEEP = PARSED.replace(" --do_train", "")
 TUNING = (
     [
@@ -792,6 +841,7 @@ PARTS = {
     "checkpoints": CHECKPOINTS,
     "prediction files": PREDICTIONS,
     "publishing": PUBLISHING,
+    "annotating": ANNOTATING,
     "range test and search": TUNING,
     "accepted": ACCEPTED,
 }
