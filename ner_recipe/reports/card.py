@@ -18,6 +18,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from jnlpba_dataset import CITATION, split_counts
 from metrics import AVERAGES
 from ner_recipe.corpora.collection import COLLECTION, folder_of
+from ner_recipe.corpora.splits import joined_facts
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import CARD, write_text
 from ner_recipe.reports.result import FORMS
@@ -223,7 +224,7 @@ def corpus_note(run: Mapping) -> str:
     """Where the corpus comes from, its licence if given, and how its tags were read."""
     corpus = run["corpus"]
     collected = f"{corpus} {COLLECTION['note']}." if folder_of(corpus) else ""
-    facts = {name: value for split in run["splits"].values() for name, value in split["facts"].items()}
+    facts = joined_facts({split["name"]: split["facts"] for split in run["splits"].values()})
     license = run["corpus_license"]
     parts = [
         CORPUS_NOTES.get(corpus, collected),
@@ -293,7 +294,7 @@ def score_table(run: Mapping, role: str, level: str, scores: Mapping[str, float]
     )
     rows = [
         [
-            f"{name} average" if name in AVERAGES else code(name),
+            f"{name} average" if name in AVERAGES else code(name).replace("|", "\\|"),
             *(percent(scores[f"{level}_{name}_{key}"]) for key in SPAN_METRICS),
             f"{int(scores[f'{level}_{name}_support']):,}",
         ]
