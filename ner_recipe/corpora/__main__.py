@@ -63,9 +63,8 @@ def data_arguments(given: argparse.Namespace) -> DataArguments:
         raise UsageError(f"found no file '{missing[0]}'; expected files after the first one")
     is_saved = any(Path(first).glob("dataset_*.json"))
     if len(given.corpus) > 1 or (Path(first).exists() and not is_saved):
-        return DataArguments(
-            **{f"{split}_file": file for split, file in zip(SPLITS, given.corpus, strict=False)}, **options
-        )
+        files = {f"{split}_file": file for split, file in zip(SPLITS, given.corpus, strict=False)}
+        return DataArguments(**files, data_dir=given.data_dir, repair_tags=True, **options)
     if Path(first).suffix.lower() in (*WORD_LINES, *RECORDS, *DOCUMENTS):
         raise UsageError(f"found no file '{first}'; expected a file, or a corpus's name")
     if first == "sample":
