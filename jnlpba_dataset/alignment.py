@@ -10,6 +10,7 @@ tokenizer, maximum length and overlap. All ranges are half-open and count from 0
 This module imports only the label names of `jnlpba`.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -267,7 +268,7 @@ def spaces_as_printed(words: Sequence[str]) -> list[bool]:
 def tokenize_words(
     sentences: Sequence[Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
-    spaces: Sequence[Sequence[bool]] | None = None,
+    spaces: Sequence[Sequence[bool] | None] | None = None,
 ) -> list[list[list[int]]]:
     """Return the subtoken ids of each word of each sentence. A word without any gets the unknown token.
 
@@ -291,14 +292,16 @@ def tokenize_words(
         result.append(subtokens)
     unspaced = without_prefix_space(tokenizer)
     if unspaced is not None:
-        spaces = spaces or [spaces_as_printed(words) for words in sentences]
-        for words, spaced, subtokens in zip(sentences, spaces, result, strict=True):
+        known = spaces or [None] * len(sentences)
+        for words, spaced, subtokens in zip(sentences, known, result, strict=True):
+            spaced = spaces_as_printed(words) if spaced is None else spaced
             for number, word in enumerate(words):
                 if number and not spaced[number]:
                     subtokens[number] = unspaced.encode(word, add_special_tokens=False).ids
     return [[ids or [unknown_id(tokenizer)] for ids in subtokens] for subtokens in result]
 
 
+@functools.lru_cache(maxsize=4)  # copying a tokenizer takes longer than splitting a hundred words
 def without_prefix_space(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     """A copy of the tokenizer that adds no space before a text; None if it never does."""
     state = tokenizer.backend_tokenizer.to_str()

@@ -366,6 +366,10 @@ def read_lines(path: str | Path, shown: str) -> Iterator[str]:
                 f"{shown}:{number}: found a byte-order mark; expected none after the first line (was a "
                 "second file appended here?)"
             )
+        if b"\r" in line:
+            raise CorpusError(
+                f"{shown}:{number}: found a carriage return inside a line; expected LF or CRLF at its end"
+            )
         if b"\0" in line:
             raise CorpusError(f"{shown}:{number}: found a NUL byte; expected UTF-8 text")
         try:

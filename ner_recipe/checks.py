@@ -159,10 +159,13 @@ def corpus_problems(data_args: DataArguments) -> list[str]:
                 f"--{flag}: '{value}' names a corpus beside --{next(iter(given))}; remove one of the two"
             )
     for flag, path in given.items():
-        if not Path(path).is_file() and not Path(path).is_dir():
-            # Reading a FIFO would wait for ever.
+        try:
+            there, readable = Path(path).exists(), Path(path).is_file() or Path(path).is_dir()
+        except OSError:  # the name is too long
+            there = readable = False
+        if not path or not readable:  # reading a FIFO would wait for ever
             strange = f"'{path}' is neither a file nor a folder"
-            found = strange if Path(path).exists() else f"found no file or folder '{path}'"
+            found = strange if there and path else f"found no file or folder '{path}'"
             problems.append(f"--{flag}: {found}; give the path of your text")
     fraction = data_args.validation_fraction
     if fraction is not None and not 0 < fraction < 1:

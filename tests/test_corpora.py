@@ -173,6 +173,12 @@ CASES = {
     "empty folder": ("--dataset_name E", "--dataset_name: E can't be loaded"),
     "incomplete": ("--dataset_name bc5cdr --data_dir E", "missing train.tsv, devel.tsv, test.tsv"),
     "no network": ("--dataset_name bc5cdr", "could not be downloaded"),
+    "no train": (
+        "--validation_fraction 0.1 --test_file T --do_train false --do_eval false",
+        "is no train split",
+    ),
+    "no column": ("--dataset_config_name sample --text_column_name x", "'x' has no effect on jnlpba"),
+    "no revision": ("--dataset_name bc5cdr --dataset_revision x", "'x' has no effect on bc5cdr"),
     "no test": (
         "--train_file T --do_train false --do_eval false",
         "--do_predict: the corpus has no test split",
@@ -209,10 +215,10 @@ def test_the_overview_counts_what_is_there(tmp_path, cache_dir, tiny_bert, capsy
     lines = [line for line in shown.split("\n")[1:] if "  " in line.strip()]
     rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in lines)
     assert rows["sentences"].split() == ["4", "2"] and rows["documents"].split() == ["unknown", "unknown"]
-    assert rows["sentences that stand in the split before"].split() == ["1", "0"]
+    assert rows["repeated sentences"].split() == ["1", "0"]
     assert rows["words in a sentence, longest"].split() == ["3", "1"]
     for line in (
-        "1 different sentences stand in both train and validation, word for word",
+        "different sentences of train that also stand in validation, word for word: 1",
         "tag scheme: IOB2; 1 invalid tags repaired (train, validation)",
         "[Breast <b>cancer</b>](D) .",
         "[\\x1b[31mred](E)",

@@ -115,7 +115,7 @@ def test_what_no_scheme_allows_is_an_error_with_its_place(corpus, message):
 
 def test_repairs_are_counted_and_schemes_without_prefix_or_type_are_read():
     broken = [["O", "I-x", "I-y"], ["B-x", "I-x"], ["B-y"]]
-    with pytest.raises(CorpusError, match="2 tags of the corpus are invalid.*--repair_tags"):
+    with pytest.raises(CorpusError, match="Invalid tags: 2;.*--repair_tags"):
         scan_of(broken).scheme()
     assert str(scan_of(broken).scheme(repair=True)) == "IOB2; 2 invalid tags repaired"
     bare = [["O", "Disease", "Disease", "cell line"]]

@@ -16,8 +16,8 @@ from jnlpba_dataset.jnlpba import SAMPLE_FOLDER
 from metrics import entities
 from ner_recipe.corpora.building import build
 from ner_recipe.corpora.expressed import rows_of
+from ner_recipe.corpora.records import Columns
 from ner_recipe.corpora.sources import rows_of_dataset, rows_of_file
-from ner_recipe.corpora.tagged import Columns
 from ner_recipe.formats.document import Document, Entity
 from ner_recipe.formats.writing import write_documents
 from ner_recipe.serving import write_out
@@ -103,7 +103,7 @@ def test_parquet_and_data_sets_keep_the_names_of_their_labels(tmp_path, cache_di
     assert sentences_of(build({"train": rows}, False, str(cache_dir))[0]["train"]) == expected
     bare = pyarrow.table({"words": records["words"], "labels": records["labels"]})
     pyarrow.parquet.write_table(bare, tmp_path / "bare.parquet")
-    with pytest.raises(CorpusError, match=r"bare.parquet, row 1: found 2 in 'labels'; expected the names"):
+    with pytest.raises(CorpusError, match=r"bare.parquet, row 1, word 1: found 2 in 'labels'"):
         read(tmp_path / "bare.parquet", cache_dir)
 
 
@@ -144,7 +144,7 @@ def test_the_sample_is_the_same_in_every_format_of_documents(name, tmp_path, cac
     splits, facts = build(
         {"train": rows_of_file(tmp_path / name, Columns(), str(cache_dir))}, False, str(cache_dir)
     )
-    assert "entities left out" not in facts["train"]
+    assert facts["train"] == {"entities left out": "none"}
     found = as_documents(splits["train"])
     assert {one.id.removeprefix("train-"): (one.text, one.entities) for one in found} == {
         one.id: (one.text, one.entities) for one in documents
@@ -173,7 +173,7 @@ def test_a_real_corpus_is_the_same_in_every_format_and_gives_the_builders_window
     for name, kind in SAMPLE_FORMATS.items():
         write_documents(documents, tmp_path / name, kind)
         splits, facts = build({"test": rows_of_file(tmp_path / name, Columns(), cache)}, False, cache)
-        assert "entities left out" not in facts["test"], name
+        assert facts["test"] == {"entities left out": "none"}, name
         found = {
             one.id.removeprefix("test-"): (one.text, one.entities) for one in as_documents(splits["test"])
         }
@@ -267,7 +267,7 @@ BAD = {
     "empty": ("a.tsv", "\n\n", "a.tsv: found no sentence"),
     "not UTF-8": ("a.tsv", b"a\tO\n\xff\tO\n", "a.tsv:2: found byte 0xff"),
     "NUL": ("a.txt", "a O\n\0 O\n", "a.txt:2: found a NUL byte"),
-    "no entity": ("a.tsv", "a\tO\n", "the corpus has no entity"),
+    "no entity": ("a.tsv", "a\tO\n", "a.tsv: found no entity, every tag is O"),
     "JSON": ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["O"]}\n{\n', "a.jsonl:2: found '{'"),
     "not an object": ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["O"]}\n3\n', "a.jsonl:2: found int"),
     "lengths": (
@@ -275,7 +275,7 @@ BAD = {
         '{"tokens": ["a"], "ner_tags": []}\n',
         "a.jsonl:1: found 1 words in 'tokens' and",
     ),
-    "no words": ("a.json", '[{"tokens": [], "ner_tags": []}]', "a.json, record 1: found no words"),
+    "no words": ("a.json", '[{"tokens": [], "ner_tags": []}]', "a.json:1: found no words"),
     "null": ("a.jsonl", '{"tokens": null, "ner_tags": ["O"]}\n', "a.jsonl:1: found nothing in 'tokens'"),
     "columns": (
         "a.jsonl",
@@ -289,6 +289,29 @@ BAD = {
     ),
     "CSV": ("a.csv", "tokens,ner_tags\na b,O B-x\na\n", "a.csv:3: found another number of fields"),
     "Parquet": ("a.parquet", "PAR1", "a.parquet: not Parquet"),
+    "label id": (
+        "a.jsonl",
+        '{"tokens": ["a", null], "ner_tags": ["O", "O"]}\n',
+        "a.jsonl:1, word 2: found",
+    ),
+    "surrogate": (
+        "a.jsonl",
+        '{"tokens": ["\\ud83d"], "ner_tags": ["O"]}\n',
+        "a.jsonl:1, word 1: found",
+    ),
+    "a word a row": ("a.csv", "tokens,tags\na,B-x\nb,O\n", "a.csv: found one word in each row; expected"),
+    "text without spans": ("a.jsonl", '{"text": "a b", "tags": ["O", "O"]}\n', "or 'text' and 'spans'"),
+    "packed": ("a.txt.gz", b"\x1f\x8b", "a.txt.gz: found"),
+    "upper case": ("a.CSV", "tokens,ner_tags\na b,O\n", "a.CSV:2: found 2 words in 'tokens' and 1 tags"),
+    "CR": ("a.tsv", "a\tB-x\r\rb\tB-x", "a.tsv:1: found a carriage return inside a line"),
+    "scores": ("a.txt", "IL-2 B-x 0.9\ngene O 0.8\n", "a.txt:1: found the tag '0.9'; expected O"),
+    "swapped": ("a.tsv", "O\tIL-2\nO\tgene\n", "a.tsv:1: found the tag 'IL-2', and no tag O in the corpus"),
+    "average": ("a.tsv", "a\tB-micro\n", "a.tsv:1: found the type 'micro', the name of an average"),
+    "document in two places": (
+        "a.jsonl",
+        "".join(f'{{"tokens": ["a"], "tags": ["B-x"], "pmid": {number}}}\n' for number in (1, 2, 1)),
+        "a.jsonl:3, word 1: found the document '1' again after another one",
+    ),
     "suffix": ("a.docx", "x", "a.docx: found a file name that ends with '.docx'; expected one of .tsv"),
     "span": (
         "a.jsonl",
@@ -311,6 +334,49 @@ def test_bad_files_are_refused_with_their_place(case, tmp_path, cache_dir):
     with pytest.raises(CorpusError) as error:
         read(path, cache_dir)
     assert message in str(error.value) and "Traceback" not in str(error.value)
+
+
+def test_a_data_set_with_unknown_label_ids_is_refused(cache_dir):
+    names = datasets.ClassLabel(names=["O", "B-X", "I-X"])
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "tags": datasets.List(names)}
+    )
+    for label in (-1, None):
+        records = {"tokens": [["a", "b"]], "tags": [[1, label]]}
+        data = datasets.Dataset.from_dict(records, features=features)
+        with pytest.raises(CorpusError, match=f"mine, row 1, word 2: found the label id {label}"):
+            rows_of_dataset(data, "mine", Columns(), str(cache_dir))
+
+
+def test_changed_annotations_are_read_again_and_documents_of_one_name_stay_apart(tmp_path, cache_dir):
+    folder = tmp_path / "brat"
+    for name, label in (("a/1", "gene"), ("b/1", "cell"), ("b/2", "cell")):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".txt").write_text("IL-2 gene")
+        path.with_suffix(".ann").write_text(f"T1\t{label} 0 4;5 9\tIL-2 gene\n")
+    expected = [("train-1", "gene"), ("train-1#2", "cell"), ("train-2", "cell")]
+
+    def found(path):
+        return [(name, {tag[2:] for _, tag in words}) for name, words in read(path, cache_dir)]
+
+    assert found(folder) == [(name, {label}) for name, label in expected]  # white space alone is no gap
+    (folder / "b" / "1.ann").write_text("T1\tgene 0 4\tIL-2\n")
+    assert found(folder)[1] == ("train-1#2", {"gene", ""})
+    (folder / "b" / "2.ann").write_text("T1\tgene 0 4\tIL-2\n")
+    assert found(folder / "b" / "2.txt") == found(folder / "b" / "2.ann") == [("train-2", {"gene", ""})]
+    (folder / "README.txt").write_text("About this corpus.")
+    with pytest.raises(CorpusError, match=r"README.txt: found no annotations beside this text"):
+        read(folder, cache_dir)
+    with pytest.raises(CorpusError, match="--label_column_name: 'x' has no effect on text with spans"):
+        read(folder / "b", cache_dir, None, "x")
+
+
+def test_a_word_may_be_a_hash_or_hold_a_no_break_space(tmp_path, cache_dir):
+    path = tmp_path / "hashes.tsv"
+    path.write_text("#\tNN\tO\ndrug\tNN\tgene\n#3\tNN\tgene\n# comment\n\xa0\tNN\tO\n10\xa0mg\tNN\tO\n")
+    words = [("#", "O"), ("drug", "B-gene"), ("#3", "I-gene"), ("\xa0", "O"), ("10\xa0mg", "O")]
+    assert read(path, cache_dir) == [(None, words)]
 
 
 def test_a_type_that_train_does_not_have_is_refused(tmp_path, cache_dir):

@@ -12,8 +12,10 @@ from pathlib import Path
 import jinja2
 
 from ner_recipe.arguments import DataArguments, ModelArguments, PlainParser
+from ner_recipe.checks import corpus_problems, refuse
 from ner_recipe.corpora.loading import JNLPBA, SPLITS, load_corpus
 from ner_recipe.corpora.overview import QUANTILES, Overview, describe, pieces, shared
+from ner_recipe.corpora.sources import DOCUMENTS, RECORDS, WORD_LINES
 from ner_recipe.launch import UsageError, run_command
 from ner_recipe.models import load_tokenizer
 from ner_recipe.reports.files import write_text
@@ -40,6 +42,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
     parser.add_argument("--cache_dir", help="where prepared corpora are kept")
     parser.add_argument("--html", type=Path, help="write a page to this file")
     given = parser.parse_args(argv)
+    if given.max_seq_length < 3:
+        raise UsageError(f"--max_seq_length: found {given.max_seq_length}; expected at least 3")
     if len(given.corpus) > len(SPLITS):
         raise UsageError(
             f"found {len(given.corpus)} files; expected at most one for each of {', '.join(SPLITS)}"
@@ -53,7 +57,7 @@ def data_arguments(given: argparse.Namespace) -> DataArguments:
     """The flags of run_ner.py that name this corpus. Invalid tags are counted, not refused."""
     first = given.corpus[0]
     columns = ("text_column_name", "label_column_name", "document_column_name")
-    options = {name: getattr(given, name) for name in columns} | {"repair_tags": True}
+    options = {name: getattr(given, name) for name in columns}
     missing = [name for name in given.corpus[1:] if not Path(name).exists()]
     if missing:
         raise UsageError(f"found no file '{missing[0]}'; expected files after the first one")
@@ -62,16 +66,21 @@ def data_arguments(given: argparse.Namespace) -> DataArguments:
         return DataArguments(
             **{f"{split}_file": file for split, file in zip(SPLITS, given.corpus, strict=False)}, **options
         )
+    if Path(first).suffix.lower() in (*WORD_LINES, *RECORDS, *DOCUMENTS):
+        raise UsageError(f"found no file '{first}'; expected a file, or a corpus's name")
     if first == "sample":
-        return DataArguments(dataset_config_name=first)
-    return DataArguments(dataset_name=first, data_dir=given.data_dir, **options)
+        return DataArguments(dataset_config_name=first, data_dir=given.data_dir, **options)
+    repair = first.lower() != JNLPBA
+    return DataArguments(dataset_name=first, data_dir=given.data_dir, repair_tags=repair, **options)
 
 
 def work(given: argparse.Namespace) -> None:
+    arguments = data_arguments(given)
+    refuse(corpus_problems(arguments))
     tokenizer = None
     if given.model_name_or_path:
         tokenizer = load_tokenizer(ModelArguments(given.model_name_or_path, cache_dir=given.cache_dir))
-    corpus = load_corpus(SPLITS, data_arguments(given), given.cache_dir)
+    corpus = load_corpus(SPLITS, arguments, given.cache_dir, inspecting=True)
     overviews = [
         describe(name, sentences, corpus.facts.get(name, {}), tokenizer, given.max_seq_length)
         for name, sentences in corpus.splits.items()
@@ -93,7 +102,7 @@ def rows_of(overviews: Sequence[Overview], max_seq_length: int) -> list[tuple[st
     rows = [row(name, [one.counts[name] for one in overviews]) for name in counted]
     for kind in sorted({kind for one in overviews for kind in one.types}):
         rows.append(row(f"  {visible(kind)}", [one.types.get(kind, 0) for one in overviews]))
-    rows.append(row("sentences that stand in the split before", [one.repeated for one in overviews]))
+    rows.append(row("repeated sentences", [one.repeated for one in overviews]))
     for name in QUANTILES:
         rows.append(row(f"words in a sentence, {name}", [one.words[name] for one in overviews]))
     if overviews[0].subtokens is None:
@@ -101,7 +110,8 @@ def rows_of(overviews: Sequence[Overview], max_seq_length: int) -> list[tuple[st
     for name in QUANTILES:
         rows.append(row(f"subtokens in a sentence, {name}", [one.subtokens[name] for one in overviews]))
     longer = f"sentences longer than {max_seq_length} subtokens"
-    rows.append(row(longer, [one.too_long for one in overviews]))
+    shares = [f"{one.too_long:,} ({one.too_long / one.counts['sentences']:.1%})" for one in overviews]
+    rows.append((longer, shares))
     rows.append(row("words with an unknown subtoken", [one.unknown for one in overviews]))
     return rows
 
@@ -113,8 +123,12 @@ def notes_of(overviews: Sequence[Overview]) -> list[str]:
         for name, value in one.facts.items():
             splits.setdefault(f"{name}: {visible(value)}", []).append(one.name)
     notes = [f"{fact} ({', '.join(names)})" for fact, names in splits.items()]
+    known = set(overviews[0].types)
+    new = sorted({kind for one in overviews[1:] for kind in one.types} - known)
+    if new:
+        notes.append(f"types that {overviews[0].name} does not have: {visible(', '.join(new))}")
     common = [
-        f"{count:,} different sentences stand in both {one} and {other}, word for word"
+        f"different sentences of {one} that also stand in {other}, word for word: {count:,}"
         for (one, other), count in shared(overviews).items()
         if count
     ]

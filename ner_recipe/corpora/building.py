@@ -11,23 +11,26 @@ from collections.abc import Iterator, Mapping, Sequence
 import datasets
 
 from jnlpba_dataset import CorpusError, column, columns
+from metrics import AVERAGES
 from ner_recipe.corpora.expressed import REASONS
 from ner_recipe.corpora.schemes import OUTSIDE, TagScan, as_iob2, read_tag
+from ner_recipe.corpora.sources import VERSION, cached
 
 Facts = dict[str, str]
 
 
 def build(
-    rows: Mapping[str, datasets.Dataset], repair: bool, cache_dir: str | None
+    rows: Mapping[str, datasets.Dataset], repair: bool, cache_dir: str | None, inspecting: bool = False
 ) -> tuple[datasets.DatasetDict, dict[str, Facts]]:
     """The splits of a corpus, and what the reports state about how each was read.
 
     Args:
         rows: by split. Where there is a split `train`, the others must have no other types.
         repair: read tags that no scheme allows by the rules of conlleval.
+        inspecting: accept what can't be trained on: types that train does not have, and no entity at all.
 
     Raises:
-        CorpusError: invalid tags, or a type that only validation or test has.
+        CorpusError: invalid tags, a document in two places, or a type that only validation or test has.
     """
     scan = TagScan()
     ordered = sorted(rows, key=lambda split: split != "train")
@@ -36,17 +39,26 @@ def build(
         scan_rows(scan, rows[split])
         if split == "train":
             trained = scan.kinds()
-    if trained is not None:
-        refuse_unseen(scan, trained)
+    if trained is not None and not inspecting:
+        refuse_untrainable(scan, trained, rows["train"][0]["place"])
     scheme = scan.scheme(repair)
     labels = label_set(scan.kinds())
     splits = datasets.DatasetDict({split: tagged(split, rows[split], labels, cache_dir) for split in rows})
-    return splits, {split: {"tag scheme": str(scheme), **lost_facts(rows[split])} for split in rows}
+    return splits, {split: reading_facts(rows[split], str(scheme)) for split in rows}
 
 
 def scan_rows(scan: TagScan, rows: datasets.Dataset) -> None:
-    for tags, place, lines in columns(rows, "tags", "place", "lines"):
+    finished: set[str] = set()
+    before = None
+    for document, tags, place, lines in columns(rows, "document", "tags", "place", "lines"):
         scan.add(tags, lambda index, place=place, lines=lines: word_place(place, lines, index))
+        if document in finished and document != before:
+            raise CorpusError(
+                f"{word_place(place, lines, 0)}: found the document '{document}' again after another one; "
+                "expected its sentences one after the other"
+            )
+        finished |= {document} - {None}
+        before = document
 
 
 def word_place(place: str, lines: Sequence[int] | None, index: int) -> str:
@@ -54,8 +66,14 @@ def word_place(place: str, lines: Sequence[int] | None, index: int) -> str:
     return f"{place}:{lines[index]}" if lines else f"{place}, word {index + 1}"
 
 
-def refuse_unseen(scan: TagScan, trained: Sequence[str]) -> None:
-    """Refuse types that train does not have: no model can learn them."""
+def refuse_untrainable(scan: TagScan, trained: Sequence[str], train: str) -> None:
+    """Refuse a train split without an entity, types that it does not have, and names that scores use."""
+    if not trained:
+        raise CorpusError(f"{train}: found no entity, every tag is O; expected tags such as B-Disease")
+    taken = sorted(set(trained) & set(AVERAGES))
+    if taken:
+        place = next(place for tag, place in scan.first.items() if read_tag(tag).kind == taken[0])
+        raise CorpusError(f"{place}: found the type '{taken[0]}', the name of an average; expected another")
     for tag, place in scan.first.items():
         kind = read_tag(tag).kind
         if kind and kind not in trained:
@@ -67,8 +85,6 @@ def refuse_unseen(scan: TagScan, trained: Sequence[str]) -> None:
 
 def label_set(kinds: Sequence[str]) -> list[str]:
     """O, then B- and I- of each type."""
-    if not kinds:
-        raise CorpusError("the corpus has no entity: every tag is O; expected tags such as B-Disease")
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
 
 
@@ -86,17 +102,12 @@ def tagged(
     spaced = next(column(rows, "spaces"), None) is not None
     if spaced:
         features["spaces"] = datasets.List(datasets.Value("bool"))
-    return datasets.Dataset.from_generator(
-        generate_sentences,
-        features=datasets.Features(features),
-        cache_dir=cache_dir,
-        # Not a list, which from_generator would divide into shards.
-        gen_kwargs={"split": split, "rows": rows, "labels": tuple(labels), "spaced": spaced},
-    )
+    arguments = {"split": split, "rows": rows, "labels": tuple(labels), "spaced": spaced, "version": VERSION}
+    return cached(generate_sentences, datasets.Features(features), arguments, cache_dir)
 
 
 def generate_sentences(
-    split: str, rows: datasets.Dataset, labels: tuple[str, ...], spaced: bool
+    split: str, rows: datasets.Dataset, labels: tuple[str, ...], spaced: bool, version: int
 ) -> Iterator[dict]:
     """Yield the sentences of a split. Documents and sentences are numbered as by the JNLPBA builder."""
     ids = {label: number for number, label in enumerate(labels)}
@@ -124,10 +135,12 @@ def document_numbers(sentences: datasets.Dataset) -> list[int] | None:
     return None if None in names else [numbers.setdefault(name, len(numbers)) for name in names]
 
 
-def lost_facts(rows: datasets.Dataset) -> Facts:
-    """How many entities tags can't express, by reason; nothing for a source of tagged words."""
+def reading_facts(rows: datasets.Dataset, scheme: str) -> Facts:
+    """The tag scheme; or, of text with spans, how many entities tags can't express, by reason."""
+    if next(column(rows, "spaces"), None) is None:
+        return {"tag scheme": scheme}
     counts = collections.Counter(reason for reasons in column(rows, "lost") for reason in reasons)
     if not counts:
-        return {}
+        return {"entities left out": "none"}
     reasons = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in counts.most_common())
     return {"entities left out": f"{counts.total():,}, which tags can't express: {reasons}"}

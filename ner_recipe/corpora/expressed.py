@@ -8,6 +8,7 @@ each that is left out why, so that the reports can count them.
 """
 
 import bisect
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -40,7 +41,7 @@ def rows_of(document: Document) -> Iterator[dict]:
     `spaces` says which words have white space before them. The first word of a row counts as one.
     """
     words = words_of(document.text)
-    entities, lost = expressible(document.entities, words)
+    entities, lost = expressible(document, words)
     tags = ["O"] * len(words)
     for first, end, label in entities:
         tags[first:end] = [f"B-{label}", *[f"I-{label}"] * (end - first - 1)]
@@ -68,9 +69,7 @@ def line_ranges(text: str, words: Sequence[Range], tags: Sequence[str]) -> Itera
             first = number
 
 
-def expressible(
-    entities: Sequence[Entity], words: Sequence[Range]
-) -> tuple[list[tuple[int, int, str]], list[str]]:
+def expressible(document: Document, words: Sequence[Range]) -> tuple[list[tuple[int, int, str]], list[str]]:
     """The entities that tags can express, as (first word, end, label), and the reason for each other one.
 
     Of entities that share words the longest is kept; of equally long ones, the first.
@@ -79,9 +78,9 @@ def expressible(
     ends = {end: number + 1 for number, (_, end) in enumerate(words)}
     owners: list[tuple[int, int, str] | None] = [None] * len(words)
     kept, lost = [], []
-    for entity in sorted(entities, key=lambda one: (one.start - one.end, one.start)):
+    for entity in sorted(document.entities, key=lambda one: (one.start - one.end, one.start)):
         start, end = without_space(entity, words)
-        if entity.fragments:
+        if has_gap(entity, document.text):
             lost.append("gap")
         elif start >= end:
             lost.append("space")
@@ -96,6 +95,12 @@ def expressible(
                 kept.append(found)
                 owners[found[0] : found[1]] = [found] * (found[1] - found[0])
     return kept, lost
+
+
+def has_gap(entity: Entity, text: str) -> bool:
+    """Whether anything but white space stands between the fragments of an entity."""
+    inner = itertools.pairwise(entity.fragments)
+    return any(text[end:start].strip() for (_, end), (start, _) in inner)
 
 
 def without_space(entity: Entity, words: Sequence[Range]) -> Range:

@@ -10,17 +10,20 @@ from typing import NamedTuple
 
 import datasets
 import numpy as np
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from jnlpba_dataset import corpus_name, load_jnlpba, source_sha256
+from jnlpba_dataset import column, corpus_name, load_jnlpba, source_sha256
 from ner_recipe.arguments import DataArguments, suggestion
 from ner_recipe.corpora.building import build, document_numbers
 from ner_recipe.corpora.collection import downloaded, folder_of, is_public, known_names, local, name_of
+from ner_recipe.corpora.records import Columns
 from ner_recipe.corpora.sources import content_sha256, rows_of_dataset, rows_of_file
-from ner_recipe.corpora.tagged import Columns
 from ner_recipe.launch import UsageError
 
 SPLITS = ("train", "validation", "test")
 JNLPBA, CUSTOM = "jnlpba", "custom"
+COLUMN_FLAGS = ("text_column_name", "label_column_name", "document_column_name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,23 @@ class Source:
     license: str | None = None
 
 
+class Reading(NamedTuple):
+    """How a corpus is read: the flags, where prepared data are kept, and whether only to look at it."""
+
+    flags: DataArguments
+    cache_dir: str | None
+    inspecting: bool
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(*(getattr(self.flags, name) for name in COLUMN_FLAGS))
+
+    def corpus(self, name: str, rows: Mapping[str, datasets.Dataset], sha256: Mapping[str, str]) -> "Corpus":
+        """Build the corpus from its rows."""
+        splits, facts = build(rows, self.flags.repair_tags, self.cache_dir, self.inspecting)
+        return Corpus(splits, facts, Source(name, sha256, self.flags.dataset_license))
+
+
 class Corpus(NamedTuple):
     """All splits of a corpus, what the reports state about each, and where they come from."""
 
@@ -45,18 +65,30 @@ class Corpus(NamedTuple):
     source: Source
 
 
-def load_corpus(roles: Sequence[str], data_args: DataArguments, cache_dir: str | None) -> Corpus:
-    """Read the corpus that the flags name, from files, from a data set or by a known name."""
-    name, folder = data_args.dataset_name, None
+def load_corpus(
+    roles: Sequence[str], data_args: DataArguments, cache_dir: str | None, inspecting: bool = False
+) -> Corpus:
+    """Read the corpus that the flags name, from files, from a data set or by a known name.
+
+    `inspecting`: as in `build`.
+    """
+    name, how = data_args.dataset_name, Reading(data_args, cache_dir, inspecting)
     given = given_files(data_args)
     if given:
-        corpus = corpus_of_files(needed_files(given, roles, data_args), data_args, cache_dir)
+        corpus = corpus_of_files(needed_files(given, roles, data_args), how)
     elif name is None or name.lower() == JNLPBA:
+        refuse_void(data_args, "jnlpba", ("dataset_revision", *COLUMN_FLAGS, "repair_tags"))
         corpus = jnlpba(data_args, cache_dir)
     elif folder := folder_of(name):
-        corpus = corpus_of_collection(folder, data_args, cache_dir)
+        refuse_void(data_args, name, ("dataset_config_name", "dataset_revision", *COLUMN_FLAGS))
+        corpus = corpus_of_collection(folder, how)
+    elif Path(name).is_dir():
+        refuse_void(data_args, "a folder", ("dataset_config_name", "dataset_revision", "data_dir"))
+        corpus = corpus_of_dataset(CUSTOM, load_saved(name), how)
     else:
-        corpus = corpus_of_dataset(name, data_args, cache_dir)
+        refuse_void(data_args, "a data set of the Hub", ("data_dir",))
+        data = load_from_hub(name, data_args, cache_dir)
+        corpus = corpus_of_dataset(name if is_public_on_hub(name) else CUSTOM, data, how)
     if data_args.validation_fraction is not None:
         corpus = with_validation(corpus, data_args.validation_fraction)
     return corpus
@@ -70,11 +102,8 @@ def given_files(data_args: DataArguments) -> dict[str, str]:
 
 def needed_files(files: Mapping[str, str], roles: Sequence[str], data_args: DataArguments) -> dict[str, str]:
     """The files that the roles need. The types of train count even if only validation or test is scored."""
-    return {
-        split: file
-        for split, file in files.items()
-        if split == "train" or split in roles or split in data_args.train_split_name.split("+")
-    }
+    names = f"{data_args.train_split_name}+{data_args.eval_split_name}".split("+")
+    return {split: file for split, file in files.items() if split in ("train", *roles, *names)}
 
 
 def jnlpba(data_args: DataArguments, cache_dir: str | None) -> Corpus:
@@ -85,41 +114,48 @@ def jnlpba(data_args: DataArguments, cache_dir: str | None) -> Corpus:
     return Corpus(splits, {}, Source(corpus_name(name, sha256), sha256, data_args.dataset_license))
 
 
-def corpus_of_files(files: Mapping[str, str], data_args: DataArguments, cache_dir: str | None) -> Corpus:
+def corpus_of_files(files: Mapping[str, str], how: Reading) -> Corpus:
     """A user's own files, which are taken to be private."""
-    rows = {split: rows_of_file(file, columns_of(data_args), cache_dir) for split, file in files.items()}
-    splits, facts = build(rows, data_args.repair_tags, cache_dir)
-    sha256 = {split: content_sha256(Path(file)) for split, file in files.items()}
-    return Corpus(splits, facts, Source(CUSTOM, sha256, data_args.dataset_license))
+    rows = {split: rows_of_file(file, how.columns, how.cache_dir) for split, file in files.items()}
+    return how.corpus(CUSTOM, rows, {split: content_sha256(Path(file)) for split, file in files.items()})
 
 
-def corpus_of_collection(folder: str, data_args: DataArguments, cache_dir: str | None) -> Corpus:
-    """A corpus of the collection, from --data_dir or downloaded."""
-    files = local(data_args.data_dir) if data_args.data_dir else downloaded(folder, cache_dir)
-    rows = {split: rows_of_file(path, Columns(), cache_dir, shown) for split, (path, shown) in files.items()}
-    splits, facts = build(rows, data_args.repair_tags, cache_dir)
-    sha256 = {split: content_sha256(path) for split, (path, _) in files.items()}
-    name = name_of(folder) if is_public(folder, files) else CUSTOM
-    return Corpus(splits, facts, Source(name, sha256, data_args.dataset_license))
-
-
-def corpus_of_dataset(name: str, data_args: DataArguments, cache_dir: str | None) -> Corpus:
-    """A folder that `save_to_disk` wrote, or a data set of the Hub. A folder is taken to be private."""
-    saved = Path(name).is_dir()
-    data = load_saved(name) if saved else load_from_hub(name, data_args, cache_dir)
+def corpus_of_collection(folder: str, how: Reading) -> Corpus:
+    """A corpus of the collection, from --data_dir or downloaded. Other files than its own are private."""
+    files = local(how.flags.data_dir) if how.flags.data_dir else downloaded(folder, how.cache_dir)
     rows = {
-        split: rows_of_dataset(data[split], f"{name}, split {split}", columns_of(data_args), cache_dir)
+        split: rows_of_file(path, Columns(), how.cache_dir, shown) for split, (path, shown) in files.items()
+    }
+    name = name_of(folder) if is_public(folder, files) else CUSTOM
+    return how.corpus(name, rows, {split: content_sha256(path) for split, (path, _) in files.items()})
+
+
+def corpus_of_dataset(known: str, data: datasets.DatasetDict, how: Reading) -> Corpus:
+    """A data set, by the name under which it is known."""
+    name = how.flags.dataset_name
+    rows = {
+        split: rows_of_dataset(data[split], f"{name}, split {split}", how.columns, how.cache_dir)
         for split in SPLITS
         if split in data
     }
-    splits, facts = build(rows, data_args.repair_tags, cache_dir)
-    fingerprints = {split: data[split]._fingerprint for split in rows}
-    known = CUSTOM if saved else name
-    return Corpus(splits, facts, Source(known, fingerprints, data_args.dataset_license))
+    return how.corpus(known, rows, {split: data[split]._fingerprint for split in rows})
 
 
-def columns_of(data_args: DataArguments) -> Columns:
-    return Columns(data_args.text_column_name, data_args.label_column_name, data_args.document_column_name)
+def refuse_void(data_args: DataArguments, corpus: str, flags: Sequence[str]) -> None:
+    """Refuse flags that have no effect on a kind of corpus."""
+    for flag in flags:
+        value = getattr(data_args, flag)
+        if value:
+            raise UsageError(f"--{flag}: '{value}' has no effect on {corpus}; leave it out")
+
+
+def is_public_on_hub(name: str) -> bool:
+    """Whether everybody may read a data set. One that can't be asked about is taken to be private."""
+    try:
+        info = HfApi().dataset_info(name)
+    except (OSError, HfHubHTTPError, OfflineModeIsEnabled):
+        return False
+    return not info.private and not info.gated
 
 
 def load_saved(folder: str) -> datasets.DatasetDict:
@@ -167,6 +203,8 @@ def with_validation(corpus: Corpus, fraction: float) -> Corpus:
         raise UsageError(
             "--validation_fraction: the corpus has a validation split; leave the flag out to use it"
         )
+    if "train" not in corpus.splits:
+        raise UsageError("--validation_fraction: there is no train split to take it from; give --train_file")
     train = corpus.splits["train"]
     documents = document_numbers(train)
     unit = "sentences" if documents is None else "documents"
@@ -182,10 +220,19 @@ def with_validation(corpus: Corpus, fraction: float) -> Corpus:
     splits["train"], splits["validation"] = (
         train.select(np.flatnonzero(rows)) for rows in (~held_out, held_out)
     )
-    fact = {"validation": f"{len(drawn):,} of the {len(numbers):,} {unit} of train, drawn with seed 0"}
+    only = sorted(types_of(splits["validation"]) - types_of(splits["train"]))
+    without = f"; what is left has no entity of {', '.join(only)}" if only else ""
+    count = f"{len(drawn):,} of the {len(numbers):,} {unit} of train"
+    fact = {"validation": f"{count}, drawn with seed 0{without}"}
     facts = dict(corpus.facts)
     facts["train"] = dict(facts.get("train", {})) | fact
     facts["validation"] = facts["train"]
     part = f"part of {corpus.source.sha256['train']}"
     sha256 = {**corpus.source.sha256, "validation": part}
     return Corpus(splits, facts, dataclasses.replace(corpus.source, sha256=sha256))
+
+
+def types_of(sentences: datasets.Dataset) -> set[str]:
+    """The types that occur."""
+    names = sentences.features["ner_tags"].feature.names
+    return {names[tag][2:] for tags in column(sentences, "ner_tags") for tag in tags} - {""}

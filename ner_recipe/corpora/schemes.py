@@ -22,6 +22,7 @@ ROLES = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "
 WITH_ENDS = {"IOBES": "BIES", "BILOU": "BILU", "BMEWO": "BMEW", "BMES": "BMES"}
 NOT_TAGS = ("o", "0", "_", "-", "-X-")  # what other programs write for O or for nothing
 PREFIXED = re.compile(r"([A-Za-z])-(.*)")
+NUMBER = re.compile(r"[-+.,\d]+(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class Tag(NamedTuple):
@@ -114,7 +115,7 @@ class TagScan:
                 known[0] += 1
                 continue
             where = place(min(index, len(tags) - 1))
-            if pair[1] not in self.first:
+            if index < len(tags) and pair[1] not in self.first:
                 refuse_strange(pair[1], where)
                 self.first[pair[1]] = where
             self.pairs[pair] = [1, where]
@@ -142,7 +143,7 @@ class TagScan:
         invalid = sum(count for count, _ in faults)
         if invalid and not repair:
             raise CorpusError(
-                f"{faults[0][1]}. {invalid:,} tags of the corpus are invalid; correct them, or give "
+                f"{faults[0][1]}. Invalid tags: {invalid:,}; correct them, or give "
                 "--repair_tags to read them by the rules of conlleval"
             )
         return Scheme(name, invalid)
@@ -165,6 +166,11 @@ class TagScan:
                 f"{self.first[bare]}: found the tag '{bare}'; expected a prefix (one of "
                 f"{', '.join(ROLES)}) and a type, as in '{other}' ({self.first[other]})"
             )
+        if OUTSIDE not in self.first:
+            raise CorpusError(
+                f"{self.first[bare]}: found the tag '{bare}', and no tag O in the corpus; expected tags in "
+                "the last column"
+            )
         return Scheme("IO, types without prefixes")
 
     def scheme_with_ends(self, prefixes: dict[str, str]) -> str:
@@ -182,6 +188,8 @@ class TagScan:
 def refuse_strange(tag: str, place: str) -> None:
     """Refuse a tag that can't be meant: without a type, a number, or with a prefix of no scheme."""
     read = read_tag(tag)
+    if re.search(r"[\n\r\t]", tag) or (not read.prefix and NUMBER.fullmatch(tag)):
+        read = Tag("", "")
     if tag == OUTSIDE or (
         read.kind
         and read.kind == read.kind.strip()

@@ -66,13 +66,21 @@ def load_splits(
                 continue
             whole = select_split(corpus.splits, name)
             sentences = whole.select(range(min(limit or len(whole), len(whole))))
-            facts = {
-                key: value for part in name.split("+") for key, value in corpus.facts.get(part, {}).items()
-            }
+            facts = joined_facts({part: corpus.facts.get(part, {}) for part in name.split("+")})
             splits[role] = Split(name, sentences, len(whole), corpus.source, facts | untested)
     if not splits:
         raise UsageError("--do_predict: the corpus has no test split; give --test_file, or use --do_eval")
     return splits
+
+
+def joined_facts(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The facts about splits that are joined. Where they differ, each is named."""
+    joined = {}
+    for name in dict.fromkeys(name for of_split in facts.values() for name in of_split):
+        values = {split: of_split[name] for split, of_split in facts.items() if name in of_split}
+        same = len(set(values.values())) == 1
+        joined[name] = next(iter(values.values())) if same else "; ".join(map(": ".join, values.items()))
+    return joined
 
 
 def select_split(corpus: datasets.DatasetDict, name: str) -> datasets.Dataset:

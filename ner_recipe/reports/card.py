@@ -18,6 +18,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 from jnlpba_dataset import CITATION, split_counts
 from metrics import AVERAGES
 from ner_recipe.corpora.collection import COLLECTION, folder_of
+from ner_recipe.corpora.splits import joined_facts
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import CARD, write_text
 from ner_recipe.reports.result import FORMS
@@ -30,6 +31,10 @@ EXAMPLES = (
     "Mouse thymus was used as a source of glucocorticoid receptor from normal CS lymphocytes.",
     "Interleukin-4 induces expression of the GATA-3 gene in human T cells, but not in the HL-60 cell line.",
     "Levels of c-fos mRNA rose within 30 minutes of stimulation with TNF-alpha (10 ng/ml).",
+)
+OTHER_EXAMPLES = (
+    "Patients with breast cancer who carry a BRCA1 mutation were treated with cisplatin.",
+    "Metformin improves the uptake of glucose in skeletal muscle of mice with type 2 diabetes.",
 )
 CORPUS_TITLES = {
     "jnlpba": "JNLPBA",
@@ -115,7 +120,7 @@ def card_data(run: Mapping, scores: Mapping[str, Mapping]) -> ModelCardData:
         datasets=[run["corpus"]] if run["corpus"] not in UNPUBLISHED else None,
         metrics=["f1", "precision", "recall", "accuracy"],
         model_name=run["name"],
-        widget=[{"text": text} for text in EXAMPLES],
+        widget=[{"text": text} for text in examples(run["corpus"])],
         eval_results=[result for role, values in scores.items() for result in eval_results(run, role, values)]
         or None,
     )
@@ -181,7 +186,7 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         "strategy": pipeline["aggregation_strategy"],
         "stride": pipeline["stride"],
         "max_length": pipeline["max_length"],
-        "example": json.dumps(EXAMPLES[0]),
+        "example": json.dumps(examples(run["corpus"])[0]),
         "served": [served_table(run, role, scores[role]) for role in served],
         "chosen_on": pipeline["chosen_on"],
         "scores": [
@@ -203,6 +208,11 @@ def entity_types(labels: Sequence[str]) -> list[str]:
     return [label[2:] for label in labels if label.startswith("B-")]
 
 
+def examples(corpus: str) -> Sequence[str]:
+    """Texts to try the model on. No corpus contains them."""
+    return EXAMPLES if corpus in ("jnlpba", "sample") else OTHER_EXAMPLES
+
+
 def corpus_title(corpus: str) -> str:
     """What the card calls a corpus."""
     if "/" in corpus:
@@ -214,7 +224,7 @@ def corpus_note(run: Mapping) -> str:
     """Where the corpus comes from, its licence if given, and how its tags were read."""
     corpus = run["corpus"]
     collected = f"{corpus} {COLLECTION['note']}." if folder_of(corpus) else ""
-    facts = {name: value for split in run["splits"].values() for name, value in split["facts"].items()}
+    facts = joined_facts({split["name"]: split["facts"] for split in run["splits"].values()})
     license = run["corpus_license"]
     parts = [
         CORPUS_NOTES.get(corpus, collected),
@@ -284,7 +294,7 @@ def score_table(run: Mapping, role: str, level: str, scores: Mapping[str, float]
     )
     rows = [
         [
-            f"{name} average" if name in AVERAGES else code(name),
+            f"{name} average" if name in AVERAGES else code(name).replace("|", "\\|"),
             *(percent(scores[f"{level}_{name}_{key}"]) for key in SPAN_METRICS),
             f"{int(scores[f'{level}_{name}_support']):,}",
         ]
