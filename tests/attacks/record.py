@@ -34,7 +34,8 @@ def parse() -> argparse.Namespace:
 
 
 def run_suite(given: argparse.Namespace, report: Path) -> None:
-    words = ["-n0", "-m", "slow or not slow", f"--junitxml={report}", "tests/attacks"]
+    words = ["-n0", "-m", "slow or not slow", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+    words += ["tests/attacks"]
     words += ["-k", given.k] if given.k else []
     environment = {**os.environ, "NER_KILLS": str(given.kills)}
     subprocess.run([sys.executable, "-m", "pytest", *words], cwd=REPO, env=environment)
