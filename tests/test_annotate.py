@@ -373,6 +373,7 @@ def test_memory_does_not_grow_with_the_number_of_documents(trained, texts, tmp_p
         rows = (json.dumps({"text": text}) + "\n" for text in texts * times)
         (tmp_path / f"{times}.jsonl").write_text("".join(rows))
         words = [trained, tmp_path / f"{times}.jsonl", "--output_dir", tmp_path / f"out{times}"]
+        words += ["--chunk_documents", 100]
         process = multiprocessing.get_context("fork").Process(target=run_and_measure, args=(words, tmp_path))
         process.start()
         process.join()
