@@ -88,7 +88,7 @@ def by_id(documents) -> list[Document]:
 
 
 @pytest.mark.parametrize("case", DOCUMENTS, ids=lambda case: "-".join(case))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_what_is_written_is_read_back(case, data, tmp_path_factory):
     format, name = case
