@@ -80,7 +80,8 @@ class Annotator:
         tokenizer: of a loaded model.
         device: as torch names it; where the model is (the CPU, if it is loaded here) if not given.
         dtype: of the weights, if the model is loaded here; bf16 is faster where the processor has it.
-        batch_tokens: subtokens in a batch, padding included.
+        batch_tokens: subtokens in a batch, padding included. If None, 1,024 on a CPU, whose caches they fit
+            better, and 16,384 elsewhere.
         buffer: how many texts are read ahead and sorted by length.
         min_score: entities with a lower score are left out.
 
@@ -96,7 +97,7 @@ class Annotator:
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         buffer: int = 512,
         min_score: float = 0.0,
     ):
@@ -108,7 +109,8 @@ class Annotator:
         require_fast(tokenizer)
         self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
-        self.batch_tokens, self.buffer, self.min_score = batch_tokens, buffer, min_score
+        self.batch_tokens = batch_tokens or (1024 if self.model.device.type == "cpu" else 16384)
+        self.buffer, self.min_score = buffer, min_score
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.max_length = longest_text(tokenizer, model.config.name_or_path)
         self.frame = special_frame(tokenizer)

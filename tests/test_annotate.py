@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import run_program
+from conftest import REPO, run_program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_page import browser, opened  # noqa: F401 (fixtures)
@@ -302,9 +302,13 @@ def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_
         (["--stride", "3"], "--stride: belongs to --decoding pipeline"),
         (["--device", "moon"], "--device: 'moon' can't be used"),
         (["missing.txt"], "INPUT: missing.txt: No such file or directory"),
+        (["setup.cfg"], "INPUT: setup.cfg: found an unknown kind of file"),
     ],
 )
-def test_bad_flags_are_one_sentence_and_nothing_is_written(more, says, trained, inputs, tmp_path, capsys):
+def test_bad_flags_are_one_sentence_and_nothing_is_written(
+    more, says, trained, inputs, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(REPO)
     words = [str(trained), str(inputs), "--output_dir", str(tmp_path / "out"), *more]
     assert annotate.main(words) == 2
     assert says in capsys.readouterr().err
@@ -369,6 +373,7 @@ def test_memory_does_not_grow_with_the_number_of_documents(trained, texts, tmp_p
         rows = (json.dumps({"text": text}) + "\n" for text in texts * times)
         (tmp_path / f"{times}.jsonl").write_text("".join(rows))
         words = [trained, tmp_path / f"{times}.jsonl", "--output_dir", tmp_path / f"out{times}"]
+        words += ["--chunk_documents", 100]
         process = multiprocessing.get_context("fork").Process(target=run_and_measure, args=(words, tmp_path))
         process.start()
         process.join()

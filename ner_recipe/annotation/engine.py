@@ -91,7 +91,8 @@ class StockPipeline:
         if stride is None:
             stride = serving_stride(longest_text(tokenizer, model.config.name_or_path))
         self.tokenizer, self.min_score = tokenizer, settings.min_score
-        self.batch_size = max(1, settings.batch_tokens // SUBTOKENS)
+        tokens = settings.batch_tokens or (1024 if model.device.type == "cpu" else 16384)
+        self.batch_size = max(1, tokens // SUBTOKENS)
         self.ner = pipeline(
             "ner",
             model=model,

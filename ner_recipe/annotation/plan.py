@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ner_recipe.annotation.settings import Settings
 from ner_recipe.formats.document import Document, FormatError, Unreadable
-from ner_recipe.formats.files import document_files, read_documents
+from ner_recipe.formats.files import SUFFIXES, document_files, read_documents, suffix_of
 from ner_recipe.launch import UsageError
 
 SOURCE_BYTES = 4 << 20  # small files are read together up to this size
@@ -36,11 +36,11 @@ class Source(NamedTuple):
     bytes: int
 
 
-def input_files(inputs: Sequence[str], output_dir: Path) -> list[InputFile]:
+def input_files(inputs: Sequence[str], output_dir: Path, input_format: str | None) -> list[InputFile]:
     """The files that the inputs name, but for those in the output folder.
 
     Raises:
-        UsageError: an input does not exist, or names no file that can be read.
+        UsageError: an input does not exist, can't be read, or is of an unknown kind.
     """
     try:
         paths = document_files(inputs)
@@ -50,6 +50,12 @@ def input_files(inputs: Sequence[str], output_dir: Path) -> list[InputFile]:
     paths = [path for path in paths if output not in path.resolve().parents]
     if not paths:
         raise UsageError(f"INPUT: found no file outside {output_dir}; expected files to annotate")
+    unknown = [path for path in paths if suffix_of(path) not in SUFFIXES and not input_format]
+    if unknown:
+        raise UsageError(
+            f"INPUT: {unknown[0]}: found an unknown kind of file; expected {', '.join(SUFFIXES)}, or add "
+            "--input_format"
+        )
     try:
         return [InputFile(str(path), path.stat().st_size, sha256(path)) for path in paths]
     except OSError as error:

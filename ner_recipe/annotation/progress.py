@@ -28,6 +28,7 @@ class Progress:
         self.start = time.perf_counter()
         self.words = 0
         self.documents: dict[int, int] = {}  # of each source, in this run
+        self.sizes = {source.number: source.bytes for source in job.sources}
         self.bar = tqdm(desc="Annotating", unit=" documents", smoothing=0.1, disable=disable)
 
     def __enter__(self) -> "Progress":
@@ -38,18 +39,19 @@ class Progress:
 
     def add(self, source: int, counts: Mapping) -> None:
         """Count a chunk that was written."""
-        count = counts["documents"] + len(counts["failed"])
         self.words += counts["words"]
-        self.documents[source] = self.documents.get(source, 0) + count
-        sizes = {one.number: one.bytes for one in self.job.sources}
-        whole = [number for number in self.documents if number != source]
-        if whole:
-            known = sum(self.documents[number] for number in whole) / sum(sizes[number] for number in whole)
-            left = sum(size for number, size in sizes.items() if number not in whole)
-            self.bar.total = max(
-                self.bar.n + count, round(sum(self.documents[n] for n in whole) + known * left)
-            )
-        self.bar.update(count)
+        self.documents[source] = self.documents.get(source, 0) + counts["documents"]
+        self.bar.total = self.estimate(source)
+        self.bar.update(counts["documents"])
+
+    def estimate(self, current: int) -> int | None:
+        """How many documents there will be, if all sources hold as many a byte as those before this one."""
+        before = [number for number in self.documents if number != current]
+        size = sum(self.sizes[number] for number in before)
+        if not size:
+            return None
+        documents = sum(self.documents[number] for number in before)
+        return max(sum(self.documents.values()), round(documents * sum(self.sizes.values()) / size))
 
     @contextlib.contextmanager
     def watching(self, seconds: float = 0.5) -> Iterator[None]:

@@ -71,6 +71,7 @@ def run_task(job: Job, rank: int, tasks: int, progress: Callable[[int, Mapping],
         if all(output.has_all(source.number) for source in job.sources):
             return
         engine = load_engine(job.model, job.settings)
+        words = functools.partial(word_ranges, engine.tokenizer)
         waiting: deque[Chunk] = deque()
 
         def texts() -> Iterator[list[str]]:
@@ -83,7 +84,6 @@ def run_task(job: Job, rank: int, tasks: int, progress: Callable[[int, Mapping],
             documents = [
                 annotated(document, found) for document, found in zip(chunk.documents, answers, strict=True)
             ]
-            words = functools.partial(word_ranges, engine.tokenizer)
             place = (chunk.source, chunk.number)
             counts = output.write_chunk(*place, documents, chunk.failures, words, unfinished)
             progress(chunk.source, counts)
@@ -91,17 +91,16 @@ def run_task(job: Job, rank: int, tasks: int, progress: Callable[[int, Mapping],
 
 def chunks_to_do(job: Job, rank: int, tasks: int, unfinished: Path) -> Iterator[Chunk]:
     """Read the chunks of a task that are not complete, and note how many chunks each source has."""
-    output = job.output
+    output, count = job.output, len(job.sources)
     for source in job.sources:
-        count = len(job.sources)
-        if count >= tasks and source.number % tasks != rank or output.has_all(source.number):
+        others = count >= tasks and source.number % tasks != rank
+        if others or output.has_all(source.number):
             continue
         chunks = 0
         for number, items in chunks_of(source, job.settings):
             chunks = number + 1
-            if belongs_to(rank, tasks, source.number, number, count) and not output.has(
-                source.number, number
-            ):
+            mine = belongs_to(rank, tasks, source.number, number, count)
+            if mine and not output.has(source.number, number):
                 failures = [item for item in items if isinstance(item, Unreadable)]
                 documents = [item for item in items if isinstance(item, Document)]
                 yield Chunk(source.number, number, documents, failures)

@@ -36,7 +36,7 @@ class Settings:
     text_column: str
     id_column: str | None
     chunk_documents: int
-    batch_tokens: int
+    batch_tokens: int | None
     precision: str
     device: str
 
@@ -112,7 +112,9 @@ def add_finding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision", choices=("fp32", "bf16"), help="default: bf16 where it is fast, else fp32"
     )
-    group.add_argument("--batch_tokens", type=int, default=4096, help="subtokens in a batch (default: 4096)")
+    group.add_argument(
+        "--batch_tokens", type=int, help="subtokens in a batch (default: 1024 on a CPU, else 16384)"
+    )
 
 
 def add_writing(group: argparse._ArgumentGroup) -> None:

@@ -29,7 +29,7 @@ def prepare(given: argparse.Namespace, settings: Settings, *, load: bool = True)
         UsageError: the model, an input or the output folder can't be used.
     """
     model = local_folder(given.model, given.model_revision)
-    files = input_files(given.inputs, given.output_dir)
+    files = input_files(given.inputs, given.output_dir, settings.input_format)
     if load and not (given.output_dir / MANIFEST).exists():
         load_engine(model, settings)
     claim(given.output_dir, manifest_of(given.model, model, settings, files))
