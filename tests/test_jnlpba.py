@@ -346,11 +346,11 @@ def folder_for_a_file(folder: Path):
 
 
 BAD_FOLDERS = {
-    "a file missing": (no_split_file, "missing devel.tsv;"),
-    "a folder in place of a file": (folder_for_a_file, "missing devel.tsv;"),
+    "a file missing": (no_split_file, "devel.tsv is missing;"),
+    "a folder in place of a file": (folder_for_a_file, "devel.tsv is a folder;"),
     "no folder": (lambda folder: None, "not a folder;"),
     "a file": (lambda folder: folder.write_text(GOOD), "not a folder;"),
-    "an empty folder": (Path.mkdir, "missing train.tsv, devel.tsv, test.tsv;"),
+    "an empty folder": (Path.mkdir, "train.tsv is missing, devel.tsv is missing, test.tsv is missing;"),
 }
 
 
@@ -361,9 +361,7 @@ def test_bad_folder_is_refused(tmp_path, prepare, found):
     with pytest.raises(CorpusError) as caught:
         load_jnlpba(folder, cache_dir=tmp_path / "cache")
     text = str(caught.value)
-    assert (
-        text.startswith(f"{folder}: {found}") and "expected the files train.tsv, devel.tsv, test.tsv" in text
-    )
+    assert text.startswith(f"{folder}: {found}") and "train.tsv, devel.tsv, test.tsv" in text
     assert built(tmp_path) == []
 
 
