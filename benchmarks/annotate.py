@@ -66,7 +66,7 @@ def first_texts(inputs: Sequence[str], count: int) -> list[str]:
     return list(itertools.islice(itertools.cycle(texts), count))
 
 
-def systems(flags: argparse.Namespace) -> dict[str, Answer]:
+def systems(flags: argparse.Namespace, clock: Callable[[], float]) -> dict[str, Answer]:
     """What is measured, by name. The pipeline's strategy is the one that loses least to joint decoding."""
     precision = flags.precision or best_precision(flags.device, is_pipeline=False)
     annotator = Annotator(flags.model, device=flags.device, dtype=DTYPES[precision])
@@ -78,7 +78,9 @@ def systems(flags: argparse.Namespace) -> dict[str, Answer]:
         device=flags.device,
     )
     few = first_texts(flags.inputs, min(flags.documents, 2 * max(flags.batch_sizes)))
-    best = min(flags.batch_sizes, key=lambda size: seconds(lambda texts: ner(texts, batch_size=size), few))
+    best = min(
+        flags.batch_sizes, key=lambda size: seconds(lambda texts: ner(texts, batch_size=size), few, clock)
+    )
     return {
         f"Annotator, {precision}": lambda texts: list(annotator(texts)),
         f"pipeline, a list, batch size {best}": lambda texts: ner(texts, batch_size=best),
@@ -101,7 +103,7 @@ def measure_speed(flags: argparse.Namespace) -> dict:
         clock = time.process_time
     texts = first_texts(flags.inputs, flags.documents)
     words = sum(len(text.split()) for text in texts)
-    answers = systems(flags)
+    answers = systems(flags, clock)
     for answer in answers.values():
         answer(texts[:8])  # warm
     rounds = []

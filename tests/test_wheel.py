@@ -27,7 +27,7 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_nothing_generic_is_installed(wheel):
     names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    modules = {"run_ner.py", "lr_range_test.py", "hyperparameter_search.py", "metrics.py"}
+    modules = {"annotate.py", "run_ner.py", "lr_range_test.py", "hyperparameter_search.py", "metrics.py"}
     assert {name for name in names if not name.endswith(".dist-info")} == {
         *modules,
         *("jnlpba_dataset", "ner_recipe"),
