@@ -57,6 +57,8 @@ def claim(folder: Path, manifest: dict) -> None:
             begun = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--output_dir: {folder}: {error.strerror}; expected a folder to write to") from None
+    except UsageError:
+        raise
     except ValueError as error:
         raise UsageError(f"{folder / MANIFEST}: {error}; expected the manifest of annotate.py") from None
     found = list(differences(begun, manifest))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ner_recipe.arguments import PlainParser
 from ner_recipe.formats.files import READABLE
 from ner_recipe.launch import UsageError, cpu_has_bf16
 
@@ -74,7 +75,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Settings]:
 
 def parser() -> argparse.ArgumentParser:
     """All flags."""
-    flags = argparse.ArgumentParser(
+    flags = PlainParser(
         prog=PROGRAM,
         description="Find the entities in files of text with a trained model.",
         allow_abbrev=False,
