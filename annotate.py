@@ -31,7 +31,7 @@ def work(given: argparse.Namespace, settings: Settings) -> None:
     else:
         print(f"{given.output_dir} is complete; nothing was computed")
     if total is None:
-        print(f"Task {given.rank} of {given.tasks} is complete, and others are not yet")
+        print(f"Task {given.rank} of {given.tasks} is complete; others are still open")
         return
     job.output.finish(total)
     page = write_page(job.output, job.sources, total) if given.html else None

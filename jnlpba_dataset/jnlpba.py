@@ -389,7 +389,10 @@ def split_line(place: str, line: str) -> tuple[str, str]:
     if not word or word.split() != [word]:
         raise CorpusError(f"{place}: found the word {word!r}; expected a word without white space")
     if tag not in LABELS:
-        raise CorpusError(f"{place}: found the unknown tag {tag!r}; expected one of {', '.join(LABELS)}")
+        raise CorpusError(
+            f"{place}: found the unknown tag {tag!r}; expected one of {', '.join(LABELS)}. For a corpus with "
+            "other types give --train_file, not --data_dir"
+        )
     return word, tag
 
 

@@ -218,7 +218,7 @@ def test_the_overview_counts_what_is_there(tmp_path, cache_dir, tiny_bert, capsy
     assert rows["repeated sentences"].split() == ["1", "0"]
     assert rows["words in a sentence, longest"].split() == ["3", "1"]
     for line in (
-        "different sentences of train that also stand in validation, word for word: 1",
+        "sentences of train that are also in validation (each counted once): 1",
         "tag scheme: IOB2; 1 invalid tags repaired (train, validation)",
         "[Breast <b>cancer</b>](D) .",
         "[\\x1b[31mred](E)",

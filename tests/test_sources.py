@@ -225,20 +225,22 @@ def test_entities_that_tags_cannot_express_are_counted_by_reason(tmp_path, cache
 
     kept = [entity("and ovarian cancer", "D"), entity("IL-2 Rα chain", "G")]
     lost = {
-        "1 have a gap": Entity(0, 25, "D", ((0, 6), (19, 25))),
-        "1 begin or end inside a word": entity("BRCA1", "G"),
-        "1 lie inside a longer one": entity("IL-2", "G"),
-        "1 overlap a longer one": entity("Breast and", "D"),
-        "1 have the words of another, with another type": entity("IL-2 Rα chain", "D"),
-        "1 are annotated twice": kept[0],
-        "1 hold no word": entity("\n", "D"),
+        "with a gap 1": Entity(0, 25, "D", ((0, 6), (19, 25))),
+        "not at the ends of words 1": entity("BRCA1", "G"),
+        "inside a longer one 1": entity("IL-2", "G"),
+        "overlapping a longer one 1": entity("Breast and", "D"),
+        "a second type for the same words 1": entity("IL-2 Rα chain", "D"),
+        "annotated twice 1": kept[0],
+        "without a word 1": entity("\n", "D"),
     }
     path = tmp_path / "spans.jsonl"
     write_documents([Document("1", text, (*kept, *lost.values()))], path, "jsonl")
     rows = {"train": rows_of_file(path, Columns(), str(cache_dir))}
     splits, facts = build(rows, False, str(cache_dir))
     left_out = facts["train"]["entities left out"]
-    assert left_out.startswith("7, which tags can't express: ") and all(part in left_out for part in lost)
+    assert left_out.startswith("7, because tags can't express them: ") and all(
+        part in left_out for part in lost
+    )
     first, second = splits["train"]
     assert first["tokens"] == ["Breast", "and", "ovarian", "cancer", "of", "BRCA1mutant", "mice", "."]
     assert second["tokens"] == ["E\u0301tude", "IL", "-", "2", "Rα", "chain"]

@@ -85,7 +85,7 @@ class Progress:
         documents = sum(self.documents.values())
         return (
             f"This run: {documents:,} documents and {self.words:,} words in {seconds:,.1f} s, "
-            f"{documents / seconds:,.1f} documents/s, {self.words / seconds:,.0f} words/s (loading included)"
+            f"{documents / seconds:,.1f} documents/s, {self.words / seconds:,.0f} words/s with loading"
         )
 
 

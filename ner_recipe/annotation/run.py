@@ -44,7 +44,7 @@ class SomeFailed(UsageError):
         first = failures[0]
         super().__init__(
             f"{len(failures)} failed, the first at {first['place']}: {first['reason']}\n"
-            f"  All failures are in {output_dir / FAILED}; the other documents were annotated"
+            f"  All failures are in {output_dir / FAILED}; everything else was written"
         )
 
 

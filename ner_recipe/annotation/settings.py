@@ -95,19 +95,23 @@ def parser() -> argparse.ArgumentParser:
 
 def add_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--input_format", choices=READABLE, help="of all inputs, if their names do not tell it"
+        "--input_format", choices=READABLE, help="format of all inputs (default: by name and content)"
     )
     group.add_argument("--lines", action="store_true", help="each line of a .txt is a document")
-    group.add_argument("--text_column", default="text", help="of JSON lines and Parquet (default: text)")
-    group.add_argument("--id_column", help="of JSON lines and Parquet (default: id where there is one)")
+    group.add_argument("--text_column", default="text", help="key or column with the text (default: text)")
+    group.add_argument("--id_column", help="key or column with the id (default: id, if it is there)")
 
 
 def add_finding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--decoding", choices=(JOINT, PIPELINE), default=JOINT, help="pipeline: as pipeline('ner') answers"
     )
-    group.add_argument("--aggregation_strategy", choices=STRATEGIES, help="of the pipeline (default: first)")
-    group.add_argument("--stride", type=int, help="of the pipeline (default: a quarter of the longest text)")
+    group.add_argument(
+        "--aggregation_strategy", choices=STRATEGIES, help="for --decoding pipeline (default: first)"
+    )
+    group.add_argument(
+        "--stride", type=int, help="for --decoding pipeline (default: a quarter of the longest text)"
+    )
     group.add_argument("--min_score", type=float, default=0.0, help="leave out entities with a lower score")
     group.add_argument("--device", help="as torch names it (default: cuda if there is one, else cpu)")
     group.add_argument(

@@ -31,7 +31,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
         "corpus",
         nargs="+",
         help="jnlpba, sample, a known name such as ncbi-disease, a folder of save_to_disk, a data set of the "
-        "Hub; or one to three files: train, validation, test",
+        "Hub; or one to three files or BRAT folders: train, validation, test",
     )
     parser.add_argument("--data_dir", help="a folder with the files of a known corpus")
     parser.add_argument("--text_column_name", help="the column of words or of text")
@@ -127,7 +127,7 @@ def notes_of(overviews: Sequence[Overview]) -> list[str]:
     if new:
         notes.append(f"types that {overviews[0].name} does not have: {visible(', '.join(new))}")
     common = [
-        f"different sentences of {one} that also stand in {other}, word for word: {count:,}"
+        f"sentences of {one} that are also in {other} (each counted once): {count:,}"
         for (one, other), count in shared(overviews).items()
         if count
     ]

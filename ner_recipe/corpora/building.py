@@ -142,5 +142,5 @@ def reading_facts(rows: datasets.Dataset, scheme: str) -> Facts:
     counts = collections.Counter(reason for reasons in column(rows, "lost") for reason in reasons)
     if not counts:
         return {"entities left out": "none"}
-    reasons = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in counts.most_common())
-    return {"entities left out": f"{counts.total():,}, which tags can't express: {reasons}"}
+    reasons = ", ".join(f"{REASONS[reason]} {count:,}" for reason, count in counts.most_common())
+    return {"entities left out": f"{counts.total():,}, because tags can't express them: {reasons}"}

@@ -18,13 +18,13 @@ from ner_recipe.formats.document import Document, Entity
 WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+|\S")
 # Why tags can't express an entity, as the reports say it.
 REASONS = {
-    "gap": "have a gap",
-    "boundary": "begin or end inside a word",
-    "nested": "lie inside a longer one",
-    "overlap": "overlap a longer one",
-    "types": "have the words of another, with another type",
-    "repeated": "are annotated twice",
-    "space": "hold no word",
+    "gap": "with a gap",
+    "boundary": "not at the ends of words",
+    "nested": "inside a longer one",
+    "overlap": "overlapping a longer one",
+    "types": "a second type for the same words",
+    "repeated": "annotated twice",
+    "space": "without a word",
 }
 
 Range = tuple[int, int]

@@ -47,9 +47,10 @@ def corpus_notes(splits: Mapping[str, Split]) -> list[str]:
             continue  # trained on it on purpose, which the reports say
         same = [len(mine & theirs) for mine, theirs in zip(repeats(split), trained, strict=True)]
         if any(same):
+            documents_too = f"{same[0]:,} documents and " if same[0] else ""
             notes.append(
-                f"Warning: {same[0]:,} documents and {same[1]:,} different sentences of {split.name} are "
-                f"also in {splits['train'].name}, word for word"
+                f"Warning: also in {splits['train'].name}, word for word: {documents_too}{same[1]:,} "
+                f"sentences of {split.name} (each counted once)"
             )
     return notes
 
