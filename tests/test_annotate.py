@@ -10,6 +10,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,12 +26,13 @@ from test_page import browser, opened  # noqa: F401 (fixtures)
 from transformers import pipeline
 
 import annotate
-from ner_recipe.annotation.run import Job
+from ner_recipe.annotation.run import Job, run_task
 from ner_recipe.annotation.settings import parse
 from ner_recipe.annotation.tasks import prepare
 from ner_recipe.formats.document import Document
 from ner_recipe.formats.files import read_documents
 from ner_recipe.formats.writing import write_documents
+from ner_recipe.launch import UsageError
 from ner_recipe.reports.predictions import read_predictions
 from ner_recipe.serving import plain_texts, serving_stride
 
@@ -173,6 +176,46 @@ def test_one_task_or_several_write_the_same_bytes(whole, trained, inputs, tmp_pa
     assert tree(tmp_path) == tree(whole)
 
 
+def test_what_is_damaged_is_computed_again_and_what_changed_is_refused(trained, texts, tmp_path, capsys):
+    rows = [json.dumps({"id": str(number), "text": text}) for number, text in enumerate(texts[:6])]
+    file, out = tmp_path / "in.jsonl", tmp_path / "out"
+    file.write_text("\n".join(rows) + "\n")
+    words = [trained, file, "--output_dir", out, "--chunk_documents", 2, "--convert_to", "bioc"]
+    job = prepared(words)  # as a rank that waits for its machine
+    run(*words)
+    before = tree(out)
+    (out / "part-00000-00001.jsonl").write_text("")
+    (out / "bioc" / "part-00000-00000.json").unlink()
+    (out / "chunks" / "00000-00002.json").write_text("")
+    run(*words)
+    assert tree(out) == before and "nothing was computed" not in capsys.readouterr().out
+    shutil.rmtree(out / "chunks")
+    file.write_text("\n".join(rows[2:]) + "\n")
+    with pytest.raises(UsageError, match=r"in.jsonl: has changed since the work began"):
+        run_task(job, 0, 1, lambda *counts: None)
+    file.unlink()
+    with pytest.raises(UsageError, match=r"in.jsonl: No such file or directory; make it readable"):
+        run_task(job, 0, 1, lambda *counts: None)
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(trained, texts, tmp_path):
+    pytest.importorskip("datatrove")
+    rows = [json.dumps({"id": str(number), "text": texts[number % 5] * 40}) for number in range(3000)]
+    (tmp_path / "in.jsonl").write_text("\n".join(rows) + "\n")
+    words = [trained, tmp_path / "in.jsonl", "--output_dir", tmp_path / "out", "--chunk_documents", 20]
+    command = [sys.executable, "annotate.py", *map(str, words), "--workers", "2", "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=REPO, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "out").glob("part-*")):
+        time.sleep(0.5)
+    process.kill()
+    time.sleep(5)
+    job = prepared(words)
+    for rank in range(2):
+        with job.output.locked(rank, 2):
+            pass
+
+
 def test_datatrove_runs_the_same_step(whole, trained, inputs, tmp_path):
     pytest.importorskip("datatrove")
     from ner_recipe.annotation.step import AnnotateStep
@@ -299,6 +342,8 @@ def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_
         (["--rank", "2", "--tasks", "2"], "--rank: found 2; expected less than --tasks, which is 2"),
         (["--rank", "0", "--workers", "2"], "--rank: does one task"),
         (["--chunk_documents", "0"], "--chunk_documents: found 0; expected at least 1"),
+        (["--decoding", "pipeline", "--stride", "200"], "--stride: found 200; expected at most 127, half"),
+        (["--model_revision", "v1"], "--model_revision: 'v1' has no effect on the folder"),
         (["--stride", "3"], "--stride: belongs to --decoding pipeline"),
         (["--device", "moon"], "--device: 'moon' can't be used"),
         (["missing.txt"], "INPUT: missing.txt: No such file or directory"),
@@ -324,6 +369,17 @@ def test_other_bad_input(trained, tiny_bert, inputs, tmp_path, capsys):
     run(tiny_bert, inputs, "--output_dir", tmp_path / "out", code=2)  # an encoder without a head
     assert "weights are missing" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json.part").write_text("{")  # left by a kill
+    run(trained, inputs, "--output_dir", tmp_path / "out", code=3)
+    (tmp_path / "out" / "manifest.json").write_text('{"name": "app"}')
+    run(trained, inputs, "--output_dir", tmp_path / "out", code=2)
+    assert "manifest.json: expected the manifest of annotate.py" in capsys.readouterr().err
+    longer = shutil.copytree(trained, tmp_path / "longer")
+    settings = json.loads((longer / "tokenizer_config.json").read_text()) | {"model_max_length": 1024}
+    (longer / "tokenizer_config.json").write_text(json.dumps(settings))
+    run(longer, inputs, "--output_dir", tmp_path / "new", code=2)
+    assert "lets 1024 subtokens pass, the model has 256 positions" in capsys.readouterr().err
 
 
 def test_the_page_shows_the_documents_and_runs_nothing_in_them(trained, texts, tmp_path, opened):  # noqa: F811

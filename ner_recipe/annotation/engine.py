@@ -22,17 +22,20 @@ from transformers import (
 from ner_recipe.annotation.manifest import MODEL_FILES
 from ner_recipe.annotation.settings import PIPELINE, Settings
 from ner_recipe.launch import UsageError
-from ner_recipe.models import check_weights, model_errors, quiet_transformers, resolve_model
+from ner_recipe.models import check_weights, model_errors, position_limit, quiet_transformers, resolve_model
 from ner_recipe.serving import Annotator, longest_text, serving_stride
 
 FLAG = "MODEL"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+VERY_LONG = 1 << 30  # what a tokenizer without model_max_length says is longer
 SUBTOKENS = 256  # of a text, as a guess: --batch_tokens as a number of texts, for the pipeline
 
 
 def local_folder(name: str, revision: str | None) -> Path:
     """The folder of a model; one on the Hub is downloaded first, unless HF_HUB_OFFLINE forbids it."""
     folder = Path(resolve_model(name, FLAG))
+    if folder.is_dir() and revision:
+        raise UsageError(f"--model_revision: '{revision}' has no effect on the folder {folder}; leave it out")
     if folder.is_dir():
         return folder
     with model_errors(name, FLAG):
@@ -47,7 +50,6 @@ def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline"
         UsageError: the device can't be used, or the folder holds no model for token classification that can
             be loaded.
     """
-    check_device(settings.device)
     model, tokenizer = load(folder, settings)
     if settings.decoding == PIPELINE:
         return StockPipeline(model, tokenizer, settings)
@@ -80,7 +82,27 @@ def load(folder: Path, settings: Settings) -> tuple[PreTrainedModel, PreTrainedT
             output_loading_info=True,
         )
         check_weights(model, loading, fine_tune=False, flag=FLAG)
+    longest = position_limit(model)
+    if longest < tokenizer.model_max_length < VERY_LONG:
+        raise UsageError(
+            f"{FLAG}: the tokenizer of {folder} lets {tokenizer.model_max_length} subtokens pass, the model "
+            f"has {longest} positions; correct model_max_length in tokenizer_config.json"
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise UsageError(
+            f"{FLAG}: the tokenizer of {folder} has {len(tokenizer)} entries, the model embeds "
+            f"{model.get_input_embeddings().num_embeddings}; expected a tokenizer that belongs to the model"
+        )
     return model, tokenizer
+
+
+def refuse_long_stride(stride: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse an overlap of more than half a chunk, with which the pipeline slows down and then fails."""
+    most = (tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()) // 2
+    if stride > most:
+        raise UsageError(
+            f"--stride: found {stride}; expected at most {most}, half of what the model takes at once"
+        )
 
 
 class StockPipeline:
@@ -91,7 +113,8 @@ class StockPipeline:
         if stride is None:
             stride = serving_stride(longest_text(tokenizer, model.config.name_or_path))
         self.tokenizer, self.min_score = tokenizer, settings.min_score
-        tokens = settings.batch_tokens or (1024 if model.device.type == "cpu" else 16384)
+        refuse_long_stride(stride, tokenizer)
+        tokens = settings.batch_tokens or (1024 if torch.device(settings.device).type == "cpu" else 16384)
         self.batch_size = max(1, tokens // SUBTOKENS)
         self.ner = pipeline(
             "ner",

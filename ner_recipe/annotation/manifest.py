@@ -61,7 +61,12 @@ def claim(folder: Path, manifest: dict) -> None:
         raise
     except ValueError as error:
         raise UsageError(f"{folder / MANIFEST}: {error}; expected the manifest of annotate.py") from None
-    found = list(differences(begun, manifest))
+    try:
+        found = list(differences(begun, manifest))
+    except (KeyError, TypeError, AttributeError):
+        raise UsageError(
+            f"{folder / MANIFEST}: expected the manifest of annotate.py; use another folder"
+        ) from None
     if found:
         more = f"\n  and {len(found) - 5} more" if len(found) > 5 else ""
         raise UsageError(
@@ -73,7 +78,8 @@ def claim(folder: Path, manifest: dict) -> None:
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    other = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    other = sorted(names - {f"{MANIFEST}.part"})  # which a kill may leave
     if other and MANIFEST not in other:
         raise UsageError(
             f"--output_dir: {folder} holds {other[0]} and no {MANIFEST}; expected a new or empty folder, "

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from ner_recipe.annotation.plan import Source
 from ner_recipe.annotation.settings import CONVERSIONS, Settings
 from ner_recipe.formats.conll import Words
-from ner_recipe.formats.document import LINE_BREAKS, Document, Entity, FormatError, Unreadable
+from ner_recipe.formats.document import LINE_BREAKS, Document, Entity, FormatError, PlaceError, Unreadable
 from ner_recipe.formats.json_rows import LINE_ENDS
 from ner_recipe.formats.writing import write_documents
 from ner_recipe.launch import UsageError
@@ -77,7 +77,18 @@ class Output:
 
     def has(self, source: int, chunk: int) -> bool:
         """Whether a chunk is complete."""
-        return self.counts(source, chunk).exists() and self.part(source, chunk).exists()
+        try:
+            counts = json.loads(self.counts(source, chunk).read_text(encoding="utf-8"))
+            size = self.part(source, chunk).stat().st_size
+        except (FileNotFoundError, ValueError):  # a file cut short by a power failure is computed again
+            return False
+        return counts.get("bytes") == size and all(
+            self.converted(name, source, chunk).exists() for name in self.settings.convert_to
+        )
+
+    def converted(self, name: str, source: int, chunk: int) -> Path:
+        """A chunk in a further format."""
+        return self.folder / name / f"part-{source:05d}-{chunk:05d}{CONVERSIONS[name]}"
 
     def chunks_in(self, source: int) -> int | None:
         """How many chunks a source has, if a process has read it to its end."""
@@ -92,7 +103,16 @@ class Output:
         return count is not None and all(self.has(source, chunk) for chunk in range(count))
 
     def write_length(self, source: int, chunks: int, unfinished: Path) -> None:
-        """Note how many chunks a source has."""
+        """Note how many chunks a source has.
+
+        Raises:
+            UsageError: another process counted another number, so the files are not the same.
+        """
+        known = self.chunks_in(source)
+        if known not in (None, chunks):
+            raise UsageError(
+                f"--output_dir: source {source} had {known} chunks and has {chunks}; use another folder"
+            )
         self.put(unfinished, Path(CHUNKS, f"{source:05d}.json"), json.dumps({"chunks": chunks}) + "\n")
 
     def write_chunk(
@@ -107,12 +127,14 @@ class Output:
         """Write a chunk in all formats, and last its counts, which are returned."""
         failures = list(failures)
         for name in self.settings.convert_to:
-            failures += self.convert(documents, name, f"part-{source:05d}-{chunk:05d}", words, unfinished)
+            place = self.converted(name, source, chunk)
+            failures += self.convert(documents, name, place, words, unfinished)
         part = self.part(source, chunk)
         write = {"jsonl": write_json_lines, "parquet": write_parquet}[self.settings.output_format]
         write(unfinished / part.name, documents, self.settings.with_text)
         (unfinished / part.name).replace(part)
         counts = {
+            "bytes": part.stat().st_size,
             "documents": len(documents),
             "words": sum(len(document.text.split()) for document in documents),
             "entities": dict(
@@ -131,20 +153,24 @@ class Output:
         part.replace(self.folder / place)
 
     def convert(
-        self, documents: Sequence[Document], name: str, part: str, words: Words, unfinished: Path
+        self, documents: Sequence[Document], name: str, place: Path, words: Words, unfinished: Path
     ) -> list[Unreadable]:
         """Write a chunk in a further format; return the documents that the format can't hold."""
-        scratch = unfinished / f"{name}-{part}{CONVERSIONS[name]}"
-        place = self.folder / name / f"{part}{CONVERSIONS[name]}"
+        scratch = unfinished / f"{name}-{place.name}"
         place.parent.mkdir(exist_ok=True)
         if name == "pubtator":
             documents = [on_two_lines(document) for document in documents]
         fitting, failures = documents, []
         try:
-            write_documents(documents, scratch, name, words=words)
-        except FormatError:
-            fitting, failures = sort_out(documents, name, words, scratch)
-            write_documents(fitting, scratch, name, words=words)
+            try:
+                write_documents(documents, scratch, name, words=words)
+            except PlaceError:
+                raise
+            except FormatError:
+                fitting, failures = sort_out(documents, name, words, scratch)
+                write_documents(fitting, scratch, name, words=words)
+        except PlaceError as error:
+            raise UsageError(f"--convert_to {name}: {error}") from None
         if place.is_dir():
             shutil.rmtree(place)
         scratch.replace(place)
@@ -165,10 +191,11 @@ class Output:
     def finish(self, total: Mapping) -> None:
         """Write failed.jsonl, if a document failed, and summary.json."""
         rows = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in total["failed"]]
-        if rows:
-            write_text(self.folder / FAILED, "".join(rows))
         summary = {**total, "failed": len(rows)}
-        write_text(self.folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        with filelock.FileLock(self.folder / ".finish.lock"):  # two tasks may end at the same time
+            if rows:
+                write_text(self.folder / FAILED, "".join(rows))
+            write_text(self.folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def annotated(document: Document, answers: Sequence[Mapping]) -> Document:
@@ -201,6 +228,8 @@ def sort_out(
             if name == "brat" and document.id.casefold() in names:
                 raise FormatError(f"found the id '{document.id}' twice; expected one pair of files each")
             write_documents([document], scratch, name, words=words)
+        except PlaceError:
+            raise
         except FormatError as error:
             reason = re.sub(rf"^{re.escape(str(scratch))}: ", "", str(error))
             failures.append(Unreadable(document.place, f"--convert_to {name}: {reason}"))

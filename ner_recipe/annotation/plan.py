@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ner_recipe.annotation.settings import Settings
+from ner_recipe.formats.brat import ANNOTATIONS, TEXT
 from ner_recipe.formats.document import Document, FormatError, Unreadable
 from ner_recipe.formats.files import SUFFIXES, document_files, read_documents, suffix_of
 from ner_recipe.launch import UsageError
@@ -29,11 +30,14 @@ class InputFile(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Files that are read one after the other, and the sum of their sizes."""
+    """Files that are read one after the other."""
 
     number: int
-    files: tuple[str, ...]
-    bytes: int
+    files: tuple[InputFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
 
 
 def input_files(inputs: Sequence[str], output_dir: Path, input_format: str | None) -> list[InputFile]:
@@ -63,8 +67,24 @@ def input_files(inputs: Sequence[str], output_dir: Path, input_format: str | Non
 
 
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of a file's bytes; of a text with annotations beside it, of both, because they are read together."""
+    digest = hashlib.sha256()
+    beside = path.with_suffix(ANNOTATIONS) if path.suffix.lower() == TEXT else path
+    for part in dict.fromkeys((path, beside)):
+        if part == path or part.is_file():
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def refuse_changed(file: InputFile) -> None:
+    """Refuse a file that is not what it was when the work began: its chunks would hold other documents."""
+    try:
+        found = sha256(Path(file.path))
+    except OSError as error:
+        raise UsageError(f"{file.path}: {error.strerror}; make it readable, then start again") from None
+    if found != file.sha256:
+        raise UsageError(f"{file.path}: has changed since the work began; restore it, or use another folder")
 
 
 def sources_of(files: Sequence[InputFile]) -> list[Source]:
@@ -77,31 +97,34 @@ def sources_of(files: Sequence[InputFile]) -> list[Source]:
             room = SOURCE_BYTES
         groups[-1].append(file)
         room -= file.bytes
-    return [
-        Source(number, tuple(file.path for file in group), sum(file.bytes for file in group))
-        for number, group in enumerate(groups)
-    ]
+    return [Source(number, tuple(group)) for number, group in enumerate(groups)]
 
 
 def chunks_of(source: Source, settings: Settings) -> Iterator[tuple[int, list[Document | Unreadable]]]:
     """The documents of a source, in numbered chunks."""
-    items = itertools.chain.from_iterable(documents_of(path, settings) for path in source.files)
+    items = itertools.chain.from_iterable(documents_of(file, settings) for file in source.files)
     chunks = iter(lambda: list(itertools.islice(items, settings.chunk_documents)), [])
     return enumerate(chunks)
 
 
-def documents_of(path: str, settings: Settings) -> Iterator[Document | Unreadable]:
-    """The documents of a file; if it can't be read on, the reason is the last item."""
+def documents_of(file: InputFile, settings: Settings) -> Iterator[Document | Unreadable]:
+    """The documents of a file; if it can't be read on, the reason is the last item.
+
+    Raises:
+        UsageError: the file is gone or has changed.
+    """
+    refuse_changed(file)
     try:
         yield from read_documents(
-            path,
+            file.path,
             settings.input_format,
             text_column=settings.text_column,
             id_column=settings.id_column,
             lines=settings.lines,
         )
     except FormatError as error:
-        yield Unreadable(path, str(error).removeprefix(f"{path}: "))
+        refuse_changed(file)  # a file that is gone is no damaged one
+        yield Unreadable(file.path, str(error).removeprefix(f"{file.path}: "))
 
 
 def belongs_to(rank: int, tasks: int, source: int, chunk: int, sources: int) -> bool:

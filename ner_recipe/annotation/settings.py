@@ -110,7 +110,7 @@ def add_finding(group: argparse._ArgumentGroup) -> None:
         "--aggregation_strategy", choices=STRATEGIES, help="for --decoding pipeline (default: first)"
     )
     group.add_argument(
-        "--stride", type=int, help="for --decoding pipeline (default: a quarter of the longest text)"
+        "--stride", type=int, help="for --decoding pipeline (default: a quarter of the model's length)"
     )
     group.add_argument("--min_score", type=float, default=0.0, help="leave out entities with a lower score")
     group.add_argument("--device", help="as torch names it (default: cuda if there is one, else cpu)")

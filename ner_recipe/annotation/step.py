@@ -6,6 +6,9 @@ datatrove is an extra: pip install -e '.[datatrove]'. It marks each finished tas
 """
 
 import dataclasses
+import os
+import threading
+import time
 from collections.abc import Mapping
 
 import torch
@@ -22,7 +25,7 @@ class AnnotateStep(PipelineStep):
 
     Args:
         job: the model, the settings, the sources and the output folder, which `claim` has prepared.
-        threads: for a CPU; torch's own choice if None.
+        threads: for a worker on this machine, which ends with its parent; torch's own choice if None.
     """
 
     type = "Annotator"
@@ -36,6 +39,7 @@ class AnnotateStep(PipelineStep):
         """Do task `rank` of `world_size`; nothing is read from the step before, or passed on."""
         if self.threads:
             torch.set_num_threads(self.threads)
+            end_with_the_parent()
         run_task(self.on_a_device(rank), rank, world_size, self.count)
         yield from ()
 
@@ -51,6 +55,18 @@ class AnnotateStep(PipelineStep):
             return self.job
         device = f"cuda:{rank % torch.cuda.device_count()}"
         return dataclasses.replace(self.job, settings=dataclasses.replace(settings, device=device))
+
+
+def end_with_the_parent() -> None:
+    """End this process soon after its parent is killed. Its lock would keep the command from going on."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_workers(job: Job, tasks: int, workers: int, threads: int) -> None:

@@ -9,7 +9,7 @@ import argparse
 
 import torch
 
-from ner_recipe.annotation.engine import load_engine, local_folder
+from ner_recipe.annotation.engine import check_device, load_engine, local_folder
 from ner_recipe.annotation.manifest import MANIFEST, claim, manifest_of
 from ner_recipe.annotation.plan import input_files, sources_of
 from ner_recipe.annotation.progress import Progress
@@ -28,6 +28,8 @@ def prepare(given: argparse.Namespace, settings: Settings, *, load: bool = True)
     Raises:
         UsageError: the model, an input or the output folder can't be used.
     """
+    if load:
+        check_device(settings.device)
     model = local_folder(given.model, given.model_revision)
     files = input_files(given.inputs, given.output_dir, settings.input_format)
     if load and not (given.output_dir / MANIFEST).exists():

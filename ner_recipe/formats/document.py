@@ -19,6 +19,10 @@ class FormatError(ValueError):
     """A file that can't be read or written. The message says where, what was found and what was expected."""
 
 
+class PlaceError(FormatError):
+    """A place where nothing can be written."""
+
+
 class BadDocument(ValueError):
     """One document that can't be read or written; a reader goes on with the next one."""
 

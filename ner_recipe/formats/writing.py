@@ -7,6 +7,7 @@ is not read. What a format can't hold is an error.
 """
 
 import contextlib
+import errno
 import gzip
 import io
 import shutil
@@ -17,7 +18,7 @@ from typing import NamedTuple, TextIO
 from ner_recipe.formats.bioc import JSON_END, JSON_START, XML_END, XML_START, format_json, format_xml
 from ner_recipe.formats.brat import ANNOTATIONS, TEXT, file_stem, file_text, format_annotations
 from ner_recipe.formats.conll import Words, format_conll
-from ner_recipe.formats.document import BadDocument, Document, FormatError, checked, shown
+from ner_recipe.formats.document import BadDocument, Document, FormatError, PlaceError, checked, shown
 from ner_recipe.formats.json_rows import format_row
 from ner_recipe.formats.pubtator import format_pubtator
 
@@ -96,7 +97,9 @@ def replaced(path: Path) -> Iterator[TextIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = part.open("wb")
     except OSError as error:
-        raise FormatError(f"{error.filename}: {error.strerror}; expected a place to write {path}") from None
+        if error.errno == errno.ENOSPC:
+            raise
+        raise PlaceError(f"{error.filename}: {error.strerror}; expected a place to write {path}") from None
     try:
         with raw:
             packed = path.suffix.lower() == ".gz"
@@ -116,7 +119,9 @@ def write_brat(documents: Iterable[Document], folder: Path) -> None:
             raise FormatError(f"{folder}: found files in it; expected a new or empty folder for BRAT")
         part.mkdir(parents=True)
     except OSError as error:
-        raise FormatError(f"{error.filename}: {error.strerror}; expected a place to write {folder}") from None
+        if error.errno == errno.ENOSPC:
+            raise
+        raise PlaceError(f"{error.filename}: {error.strerror}; expected a place to write {folder}") from None
     names: set[str] = set()
     try:
         for document in documents:
