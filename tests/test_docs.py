@@ -22,6 +22,7 @@ import run_ner
 from ner_recipe import publishing
 from ner_recipe.annotation import settings as annotation
 from ner_recipe.arguments import OF_A_RUN, parse_flags
+from ner_recipe.corpora import __main__ as corpora
 from ner_recipe.reports import __main__ as reports
 from ner_recipe.tuning.range_test import RangeTestArguments
 from ner_recipe.tuning.search import SearchArguments
@@ -34,6 +35,7 @@ PARSERS = {
     "hyperparameter_search.py": lambda words: parse_flags(words, (*OF_A_RUN, SearchArguments), ""),
     "ner_recipe.publishing": publishing.parse,
     "ner_recipe.reports": reports.parse,
+    "ner_recipe.corpora": corpora.parse,
 }
 
 COMMANDS = {
@@ -42,6 +44,7 @@ COMMANDS = {
     "lr_range_test.py": lr_range_test,
     "hyperparameter_search.py": hyperparameter_search,
     "ner_recipe.reports": reports,
+    "ner_recipe.corpora": corpora,
 }
 
 

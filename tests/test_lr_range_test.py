@@ -288,7 +288,7 @@ def test_the_models_own_folder_is_refused(sample_flags, tmp_path, capsys):
         (["--num_steps", "1"], "--num_steps: found 1; expected at least 2"),
         (["--smoothing", "1"], "--smoothing: found 1.0; expected at least 0 and less than 1"),
         (["--diverge_factor", "nan"], "--diverge_factor: found nan; expected a finite number"),
-        (["--schedule", "cosine"], "invalid choice: 'cosine'"),
+        (["--schedule", "cosine"], "--schedule: found 'cosine'; expected one of"),
         (["--seeds", "1", "1"], "--seeds: found 1 twice"),
         (["--dropout_grid", "0.1", "1.5"], "--dropout_grid: found 1.5; expected at least 0 and less than 1"),
         (["--range_test_dir", __file__], "is a file; choose a folder"),

@@ -95,7 +95,7 @@ def test_a_line_without_three_columns_is_refused_with_its_place(tmp_path, line, 
     path = write(tmp_path / "bad.tsv", f"the\tO\tO\n\nof\tO\tO\n{line}\n")
     with pytest.raises(PredictionFileError) as caught:
         read_predictions(path)
-    assert str(caught.value).startswith(f"{path}:4: found {columns} columns; expected 3")
+    assert str(caught.value).startswith(f"{path}:4: found {columns} column")
 
 
 def test_files_that_cannot_be_read_are_refused_by_name_in_one_line(tmp_path, capsys):

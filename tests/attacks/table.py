@@ -371,7 +371,7 @@ OWN_FILES = [
         "tags that are numbers",
         "t.jsonl",
         '{"tokens": ["a"], "ner_tags": [1]}\n',
-        "t.jsonl:1: found 1 in 'ner_tags'",
+        "t.jsonl:1, word 1: found 1 in 'ner_tags'",
     ),
     own("other columns", "t.jsonl", '{"x": ["a"], "y": ["O"]}\n', "t.jsonl", "--text_column_name"),
     own("CSV with a short row", "t.csv", "tokens,ner_tags\na\n", "t.csv:2: found another number of fields"),
@@ -408,7 +408,7 @@ OWN_FILES = [
     ),
     Attack(
         "own saved data set that is none",
-        f"{RUN} --dataset_name @here",
+        f"{RUN} --dataset_name @here".replace(" --dataset_config_name sample", ""),
         ("--dataset_name: @here can't be loaded",),
     ),
     Attack(
