@@ -314,7 +314,7 @@ def run_push_dataset(environment: dict, *words: object) -> subprocess.CompletedP
     return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_the_corpus_goes_to_the_hub_and_load_dataset_brings_it_back(hub, tmp_path, cache_dir):
+def test_the_corpus_goes_to_the_hub_and_comes_back_to_train_on(hub, tmp_path, cache_dir, tiny_bert):
     environment = hub.environment(tmp_path / "home", WRITER)
     for _ in range(2):  # a second push replaces the first
         result = run_push_dataset(environment, "jnlpba", "--dataset_config_name", "sample")
@@ -329,6 +329,28 @@ def test_the_corpus_goes_to_the_hub_and_load_dataset_brings_it_back(hub, tmp_pat
     corpus = load_jnlpba(name="sample", cache_dir=cache_dir)
     assert rows == {split: corpus[split].to_list() for split in corpus}
     assert names == corpus["train"].features["ner_tags"].feature.names
+
+    for private, kind in ((False, repo_id), (True, "custom")):
+        hub.repos["datasets", repo_id].private = private
+        words = [
+            "--model_name_or_path",
+            tiny_bert,
+            "--do_train",
+            "--do_eval",
+            "--do_predict",
+            "--max_steps",
+            "1",
+        ]
+        words += ["--dataset_name", repo_id, "--output_dir", tmp_path / kind, "--disable_tqdm", "true"]
+        place = hub.environment(tmp_path / kind.replace("/", "-"), WRITER)
+        trained = run_program(*words, env=place)
+        assert trained.returncode == 0, trained.stderr
+        run = json.loads((tmp_path / kind / "run.json").read_text())
+        assert run["corpus"] == kind and run["labels"][:3] == ["O", "B-DNA", "I-DNA"]
+        counts = {split: part["sentences"] for split, part in run["splits"].items()}
+        assert counts == {"train": 200, "validation": 40, "test": 40}
+        card = (tmp_path / kind / "README.md").read_text()
+        assert (f"https://huggingface.co/datasets/{repo_id}" in card) == (not private)
 
     files = hub.files(repo_id, kind="datasets")
     assert sorted(path for path in files if path.endswith(".parquet")) == [
