@@ -62,6 +62,9 @@ class ModelArguments:
     model_license: str = HfArg(default="apache-2.0", help="Licence for the model card, as the Hub spells it.")
 
 
+SPLITS = ("train", "validation", "test")
+
+
 @dataclasses.dataclass
 class DataArguments:
     """Which corpus, and how sentences become windows."""
@@ -135,6 +138,12 @@ class DataArguments:
     show_mistakes: int = HfArg(
         default=0, help="At the end, print the first N sentences with an error of each evaluated split."
     )
+
+    @property
+    def own_files(self) -> dict[str, str]:
+        """The user's own files, by split."""
+        files = {split: getattr(self, f"{split}_file") for split in SPLITS}
+        return {split: file for split, file in files.items() if file is not None}
 
 
 @dataclasses.dataclass

@@ -188,12 +188,20 @@ class LikeLengthBatches(BatchRebalanceSampler):
 
     def batch_sizes(self, windows: np.ndarray) -> list[int]:
         """The number of windows in each batch if the batches are filled from the longest window on."""
-        lengths = -np.sort(-self.lengths[windows])
-        sizes, start = [], 0
-        while start < len(lengths):
-            sizes.append(min(self.rows or self.tokens // int(lengths[start]), len(lengths) - start))
-            start += sizes[-1]
-        return sizes
+        return batch_sizes(-np.sort(-self.lengths[windows]), self.tokens, self.rows)
+
+
+def batch_sizes(lengths: np.ndarray, tokens: int | None, rows: int | None = None) -> list[int]:
+    """The number of windows in each batch of up to `rows`, or `tokens` subtokens, padding included.
+
+    `lengths` are those of the windows, longest first. A batch has at least one window.
+    """
+    sizes, start = [], 0
+    while start < len(lengths):
+        fitting = rows or max(1, tokens // int(lengths[start]))
+        sizes.append(min(fitting, len(lengths) - start))
+        start += sizes[-1]
+    return sizes
 
 
 def split_largest(sizes: list[int], count: int) -> list[int]:

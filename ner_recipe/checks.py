@@ -147,10 +147,7 @@ def number_problems(groups: Sequence, ranges: dict[str, tuple[float, float]]) ->
 
 def corpus_problems(data_args: DataArguments) -> list[str]:
     """Flags that name two corpora at once, or files that are not there."""
-    files = {
-        f"{split}_file": getattr(data_args, f"{split}_file") for split in ("train", "validation", "test")
-    }
-    given = {flag: path for flag, path in files.items() if path is not None}
+    given = {f"{split}_file": path for split, path in data_args.own_files.items()}
     problems = []
     for flag in ("dataset_name", "dataset_config_name", "dataset_revision", "data_dir"):
         value = getattr(data_args, flag)

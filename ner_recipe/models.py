@@ -257,10 +257,15 @@ def fit_together(
             "limit"
         )
     tokenizer.model_max_length = data_args.max_seq_length
+    check_vocabulary(tokenizer, model)
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, flag: str = FLAG) -> None:
+    """Refuse a tokenizer whose ids the model does not embed."""
     highest, embedded = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
     if highest >= embedded:
         raise UsageError(
-            f"--model_name_or_path: the tokenizer has ids up to {highest}, and the model embeds {embedded}, "
+            f"{flag}: the tokenizer has ids up to {highest}, and the model embeds {embedded}, "
             f"from 0 to {embedded - 1}; expected a tokenizer that belongs to the model"
         )
 

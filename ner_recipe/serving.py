@@ -109,7 +109,7 @@ class Annotator:
         require_fast(tokenizer)
         self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
-        self.batch_tokens = batch_tokens or (1024 if self.model.device.type == "cpu" else 16384)
+        self.batch_tokens = batch_tokens or default_batch_tokens(self.model.device)
         self.buffer, self.min_score = buffer, min_score
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.max_length = longest_text(tokenizer, model.config.name_or_path)
@@ -208,6 +208,11 @@ class Annotator:
                 entity = {"start": start, "end": end, "label": self.label_names[label][2:]}
                 found[number].append(entity | {"text": text[start:end], "score": min(score, 1.0)})
         return found
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """Subtokens in a batch: what fits a CPU's caches, or more on a GPU."""
+    return 1024 if device.type == "cpu" else 16384
 
 
 def refuse_other_schemes(label_names: Sequence[str], model: str) -> None:

@@ -271,6 +271,7 @@ BAD = {
     "NUL": ("a.txt", "a O\n\0 O\n", "a.txt:2: found a NUL byte"),
     "no entity": ("a.tsv", "a\tO\n", "a.tsv: found no entity, every tag is O"),
     "JSON": ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["O"]}\n{\n', "a.jsonl:2: found '{'"),
+    "bytes in a list": ("a.json", b'[{"tokens": ["\xff"], "ner_tags": ["O"]}]', "a.json:1: found byte 0xff"),
     "not an object": ("a.jsonl", '{"tokens": ["a"], "ner_tags": ["O"]}\n3\n', "a.jsonl:2: found int"),
     "lengths": (
         "a.jsonl",

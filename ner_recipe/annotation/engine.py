@@ -22,8 +22,15 @@ from transformers import (
 from ner_recipe.annotation.manifest import MODEL_FILES
 from ner_recipe.annotation.settings import PIPELINE, Settings
 from ner_recipe.launch import UsageError
-from ner_recipe.models import check_weights, model_errors, position_limit, quiet_transformers, resolve_model
-from ner_recipe.serving import Annotator, longest_text, serving_stride
+from ner_recipe.models import (
+    check_vocabulary,
+    check_weights,
+    model_errors,
+    position_limit,
+    quiet_transformers,
+    resolve_model,
+)
+from ner_recipe.serving import Annotator, default_batch_tokens, longest_text, serving_stride
 
 FLAG = "MODEL"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -88,11 +95,7 @@ def load(folder: Path, settings: Settings) -> tuple[PreTrainedModel, PreTrainedT
             f"{FLAG}: the tokenizer of {folder} lets {tokenizer.model_max_length} subtokens pass, the model "
             f"has {longest} positions; correct model_max_length in tokenizer_config.json"
         )
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise UsageError(
-            f"{FLAG}: the tokenizer of {folder} has {len(tokenizer)} entries, the model embeds "
-            f"{model.get_input_embeddings().num_embeddings}; expected a tokenizer that belongs to the model"
-        )
+    check_vocabulary(tokenizer, model, FLAG)
     return model, tokenizer
 
 
@@ -114,7 +117,7 @@ class StockPipeline:
             stride = serving_stride(longest_text(tokenizer, model.config.name_or_path))
         self.tokenizer, self.min_score = tokenizer, settings.min_score
         refuse_long_stride(stride, tokenizer)
-        tokens = settings.batch_tokens or (1024 if torch.device(settings.device).type == "cpu" else 16384)
+        tokens = settings.batch_tokens or default_batch_tokens(torch.device(settings.device))
         self.batch_size = max(1, tokens // SUBTOKENS)
         self.ner = pipeline(
             "ner",

@@ -8,17 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-
 from ner_recipe.annotation.output import Output, read_part
 from ner_recipe.annotation.plan import Source, chunks_of
 from ner_recipe.formats.document import Document
 from ner_recipe.reports.files import write_text
+from ner_recipe.reports.template import COLOURS, render_template
 
 PAGE = "entities.html"
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
 MOST = 100  # documents on the page
-COLOURS = 7
 
 
 class Piece(NamedTuple):
@@ -33,8 +31,8 @@ def write_page(output: Output, sources: Sequence[Source], summary: dict) -> Path
     """Write the page with the first documents; return its path."""
     pairs = list(itertools.islice(first_documents(output, sources), MOST))
     documents = [(document.id, list(pieces(document.text, row["entities"]))) for document, row in pairs]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    text = render_template(
+        TEMPLATE,
         title=output.folder.resolve().name,
         summary=summary,
         documents=documents,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jnlpba_dataset import file_sha256
 from ner_recipe.annotation.settings import Settings
 from ner_recipe.formats.brat import ANNOTATIONS, TEXT
 from ner_recipe.formats.document import Document, FormatError, Unreadable
@@ -72,8 +73,7 @@ def sha256(path: Path) -> str:
     beside = path.with_suffix(ANNOTATIONS) if path.suffix.lower() == TEXT else path
     for part in dict.fromkeys((path, beside)):
         if part == path or part.is_file():
-            with part.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(file_sha256(part).encode())
     return digest.hexdigest()
 
 

@@ -13,9 +13,10 @@ import torch
 from ner_recipe.arguments import PlainParser
 from ner_recipe.formats.files import READABLE
 from ner_recipe.launch import UsageError, cpu_has_bf16
+from ner_recipe.serving import JOINT
 
 PROGRAM = "annotate.py"
-JOINT, PIPELINE = "joint", "pipeline"
+PIPELINE = "pipeline"
 STRATEGIES = ("first", "average", "max", "simple")
 # Further formats -> the ending of their files. BRAT has a folder of files for each part.
 CONVERSIONS = {"bioc": ".json", "pubtator": ".pubtator", "brat": "", "conll": ".tsv"}

@@ -14,6 +14,7 @@ import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from jnlpba_dataset import Frame, windows
+from ner_recipe.batching import batch_sizes
 
 
 class Layout(NamedTuple):
@@ -99,10 +100,9 @@ def batches_by_length(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
     """Windows, longest first, in batches of up to `tokens` subtokens, padding included; at least one."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
-    while start < len(order):
-        end = start + max(1, tokens // int(lengths[order[start]]))
-        yield order[start:end]
-        start = end
+    for size in batch_sizes(lengths[order], tokens):
+        yield order[start : start + size]
+        start += size
 
 
 def padded_batch(

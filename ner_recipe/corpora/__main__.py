@@ -9,16 +9,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import jinja2
-
-from ner_recipe.arguments import DataArguments, ModelArguments, PlainParser
+from ner_recipe.arguments import SPLITS, DataArguments, ModelArguments, PlainParser
 from ner_recipe.checks import corpus_problems, refuse
-from ner_recipe.corpora.loading import JNLPBA, SPLITS, load_corpus
+from ner_recipe.corpora.loading import COLUMN_FLAGS, JNLPBA, load_corpus
 from ner_recipe.corpora.overview import QUANTILES, Overview, describe, pieces, shared
 from ner_recipe.corpora.sources import DOCUMENTS, RECORDS, WORD_LINES
 from ner_recipe.launch import UsageError, run_command
 from ner_recipe.models import load_tokenizer
 from ner_recipe.reports.files import write_text
+from ner_recipe.reports.template import COLOURS, render_template
 from ner_recipe.reports.text import visible
 
 PROGRAM = "python -m ner_recipe.corpora"
@@ -56,8 +55,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
 def data_arguments(given: argparse.Namespace) -> DataArguments:
     """The flags of run_ner.py that name this corpus. Invalid tags are counted, not refused."""
     first = given.corpus[0]
-    columns = ("text_column_name", "label_column_name", "document_column_name")
-    options = {name: getattr(given, name) for name in columns}
+    options = {name: getattr(given, name) for name in COLUMN_FLAGS}
     missing = [name for name in given.corpus[1:] if not Path(name).exists()]
     if missing:
         raise UsageError(f"found no file '{missing[0]}'; expected files after the first one")
@@ -153,15 +151,15 @@ def render(overviews: Sequence[Overview], max_seq_length: int) -> str:
 
 def render_page(title: str, overviews: Sequence[Overview], max_seq_length: int) -> str:
     """The whole overview as one page without scripts."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     kinds = sorted({kind for one in overviews for kind in one.types})
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return render_template(
+        TEMPLATE,
         title=title,
         overviews=overviews,
         rows=rows_of(overviews, max_seq_length),
         notes=notes_of(overviews),
         examples={one.name: [pieces(*example) for example in one.examples] for one in overviews},
-        colours={kind: number % 7 for number, kind in enumerate(kinds)},
+        colours={kind: number % COLOURS for number, kind in enumerate(kinds)},
     )
 
 

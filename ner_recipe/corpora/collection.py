@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 import yaml
 
-from jnlpba_dataset import CorpusError, download, file_sha256
+from jnlpba_dataset import CorpusError, download
 
 COLLECTION = yaml.safe_load((Path(__file__).parent / "collection.yaml").read_text(encoding="utf-8"))
 SUFFIX = "-IOB"
@@ -65,10 +65,3 @@ def local(folder: str) -> dict[str, tuple[Path, str]]:
         expected = ", ".join(COLLECTION["files"].values())
         raise CorpusError(f"--data_dir: {folder}: {state}; expected the files {expected}")
     return {split: (path, str(path)) for split, path in paths.items()}
-
-
-def is_public(folder: str, files: Mapping[str, tuple[Path, str]]) -> bool:
-    """Whether the files are those of the collection: from its commit, or with the known checksums."""
-    if all(shown.startswith(COLLECTION["url"]) for _, shown in files.values()):
-        return True
-    return {split: file_sha256(path) for split, (path, _) in files.items()} == known_sha256(folder)

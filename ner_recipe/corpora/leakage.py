@@ -7,7 +7,9 @@ notes = corpus_notes(splits)
 import itertools
 from collections.abc import Iterator, Mapping
 
-from jnlpba_dataset import columns
+import datasets
+
+from jnlpba_dataset import column, columns
 from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 
@@ -57,9 +59,12 @@ def corpus_notes(splits: Mapping[str, Split]) -> list[str]:
 
 def repeats(split: Split) -> tuple[set[int], set[int]]:
     """Hashes of the words of each known document, and of each sentence."""
-    return {hash(words) for words in documents(split)}, {
-        hash(tuple(words)) for (words,) in columns(split.sentences, "tokens")
-    }
+    return {hash(words) for words in documents(split)}, sentence_hashes(split.sentences)
+
+
+def sentence_hashes(sentences: datasets.Dataset) -> set[int]:
+    """A hash of the words of each different sentence."""
+    return {hash(tuple(words)) for words in column(sentences, "tokens")}
 
 
 def documents(split: Split) -> Iterator[tuple[str, ...]]:

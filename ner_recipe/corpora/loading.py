@@ -14,14 +14,13 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from jnlpba_dataset import column, corpus_name, load_jnlpba, source_sha256
-from ner_recipe.arguments import DataArguments, suggestion
+from ner_recipe.arguments import SPLITS, DataArguments, suggestion
 from ner_recipe.corpora.building import build, document_numbers
-from ner_recipe.corpora.collection import downloaded, folder_of, is_public, known_names, local, name_of
+from ner_recipe.corpora.collection import downloaded, folder_of, known_names, known_sha256, local, name_of
 from ner_recipe.corpora.records import Columns
 from ner_recipe.corpora.sources import content_sha256, rows_of_dataset, rows_of_file
 from ner_recipe.launch import UsageError
 
-SPLITS = ("train", "validation", "test")
 JNLPBA, CUSTOM = "jnlpba", "custom"
 COLUMN_FLAGS = ("text_column_name", "label_column_name", "document_column_name")
 
@@ -73,9 +72,8 @@ def load_corpus(
     `inspecting`: as in `build`.
     """
     name, how = data_args.dataset_name, Reading(data_args, cache_dir, inspecting)
-    given = given_files(data_args)
-    if given:
-        corpus = corpus_of_files(needed_files(given, roles, data_args), how)
+    if data_args.own_files:
+        corpus = corpus_of_files(needed_files(roles, data_args), how)
     elif name is None or name.lower() == JNLPBA:
         refuse_void(data_args, "jnlpba", ("dataset_revision", *COLUMN_FLAGS, "repair_tags"))
         corpus = jnlpba(data_args, cache_dir)
@@ -94,16 +92,10 @@ def load_corpus(
     return corpus
 
 
-def given_files(data_args: DataArguments) -> dict[str, str]:
-    """The files that the flags name, by split."""
-    files = {split: getattr(data_args, f"{split}_file") for split in SPLITS}
-    return {split: file for split, file in files.items() if file is not None}
-
-
-def needed_files(files: Mapping[str, str], roles: Sequence[str], data_args: DataArguments) -> dict[str, str]:
+def needed_files(roles: Sequence[str], data_args: DataArguments) -> dict[str, str]:
     """The files that the roles need. The types of train count even if only validation or test is scored."""
     names = f"{data_args.train_split_name}+{data_args.eval_split_name}".split("+")
-    return {split: file for split, file in files.items() if split in ("train", *roles, *names)}
+    return {split: file for split, file in data_args.own_files.items() if split in ("train", *roles, *names)}
 
 
 def jnlpba(data_args: DataArguments, cache_dir: str | None) -> Corpus:
@@ -116,18 +108,24 @@ def jnlpba(data_args: DataArguments, cache_dir: str | None) -> Corpus:
 
 def corpus_of_files(files: Mapping[str, str], how: Reading) -> Corpus:
     """A user's own files, which are taken to be private."""
-    rows = {split: rows_of_file(file, how.columns, how.cache_dir) for split, file in files.items()}
-    return how.corpus(CUSTOM, rows, {split: content_sha256(Path(file)) for split, file in files.items()})
+    sha256 = {split: content_sha256(Path(file)) for split, file in files.items()}
+    rows = {
+        split: rows_of_file(file, how.columns, how.cache_dir, sha256=sha256[split])
+        for split, file in files.items()
+    }
+    return how.corpus(CUSTOM, rows, sha256)
 
 
 def corpus_of_collection(folder: str, how: Reading) -> Corpus:
     """A corpus of the collection, from --data_dir or downloaded. Other files than its own are private."""
     files = local(how.flags.data_dir) if how.flags.data_dir else downloaded(folder, how.cache_dir)
+    sha256 = {split: content_sha256(path) for split, (path, _) in files.items()}
     rows = {
-        split: rows_of_file(path, Columns(), how.cache_dir, shown) for split, (path, shown) in files.items()
+        split: rows_of_file(path, Columns(), how.cache_dir, shown, sha256[split])
+        for split, (path, shown) in files.items()
     }
-    name = name_of(folder) if is_public(folder, files) else CUSTOM
-    return how.corpus(name, rows, {split: content_sha256(path) for split, (path, _) in files.items()})
+    is_public = not how.flags.data_dir or sha256 == known_sha256(folder)
+    return how.corpus(name_of(folder) if is_public else CUSTOM, rows, sha256)
 
 
 def corpus_of_dataset(known: str, data: datasets.DatasetDict, how: Reading) -> Corpus:

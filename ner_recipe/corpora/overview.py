@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from jnlpba_dataset import column, columns, split_counts, tokenize_words
 from metrics import entities
+from ner_recipe.corpora.leakage import sentence_hashes
 
 EXAMPLES = 5
 QUANTILES = {"median": 0.5, "95 %": 0.95, "longest": 1.0}
@@ -54,10 +55,9 @@ def describe(
     """Count what is in one split."""
     names = sentences.features["ner_tags"].feature.names
     types: collections.Counter[str] = collections.Counter()
-    texts: set[int] = set()
-    for words, tags in columns(sentences, "tokens", "ner_tags"):
-        texts.add(hash(tuple(words)))
+    for tags in column(sentences, "ner_tags"):
         types.update(names[tag][2:] for tag in tags if names[tag].startswith("B-"))
+    texts = sentence_hashes(sentences)
     measured = measure(sentences, tokenizer, max_seq_length) if tokenizer else {}
     return Overview(
         name=name,

@@ -16,7 +16,6 @@ import pyarrow
 import pyarrow.parquet
 
 from jnlpba_dataset import CorpusError, read_lines
-from ner_recipe.formats.document import FormatError
 from ner_recipe.formats.json_rows import ENTITY_KEYS, list_items
 from ner_recipe.formats.source import decoded, head_of
 
@@ -158,11 +157,8 @@ def holds_documents(path: Path, columns: Columns) -> bool:
 
 def json_items(path: Path, inside: bytes) -> Iterator[tuple[str, dict]]:
     """Yield the objects of a list, one in memory at a time."""
-    try:
-        for line, raw in list_items(path, inside):
-            yield f"{path}:{line}", parse_json(decoded(raw, path, line), f"{path}:{line}")
-    except FormatError as error:
-        raise CorpusError(str(error)) from None
+    for line, raw in list_items(path, inside):
+        yield f"{path}:{line}", parse_json(decoded(raw, path, line), f"{path}:{line}")
 
 
 def parse_json(text: str, place: str) -> dict:

@@ -19,7 +19,7 @@ from jnlpba_dataset import CorpusError, file_sha256
 from ner_recipe.corpora.expressed import rows_of
 from ner_recipe.corpora.records import Columns, data_set_records, holds_documents, read_records, row_of
 from ner_recipe.corpora.word_lines import read_word_lines
-from ner_recipe.formats.document import Document, FormatError, Unreadable
+from ner_recipe.formats.document import BadDocument, Document, FormatError, Unreadable
 from ner_recipe.formats.files import document_files, read_documents, suffix_of
 from ner_recipe.formats.pubtator import TITLE_LINE
 from ner_recipe.formats.source import head_of
@@ -43,19 +43,24 @@ ROWS = datasets.Features(
 
 
 def rows_of_file(
-    path: str | Path, columns: Columns, cache_dir: str | None, shown: str | None = None
+    path: str | Path,
+    columns: Columns,
+    cache_dir: str | None,
+    shown: str | None = None,
+    sha256: str | None = None,
 ) -> datasets.Dataset:
     """The rows of one file, or of a BRAT folder.
 
     Args:
         shown: the name to use in errors, such as the URL of a cached file. If None, the path.
+        sha256: what `content_sha256` returns for the path, if it is known already.
 
     Raises:
         CorpusError: where, what was found, and what was expected.
     """
     path = Path(path)
     arguments = {"path": str(path), "shown": shown or str(path), "columns": tuple(columns)}
-    key = {"sha256": content_sha256(path), "version": VERSION}
+    key = {"sha256": sha256 or content_sha256(path), "version": VERSION}
     return cached(generate_rows, ROWS, arguments | key, cache_dir)
 
 
@@ -117,7 +122,7 @@ def read_rows(path: Path, shown: str, columns: Columns) -> Iterator[dict]:
             yield from read_records(path, columns)
         else:
             yield from document_rows(path, columns)
-    except FormatError as error:
+    except (FormatError, BadDocument) as error:
         raise CorpusError(str(error)) from None
 
 

@@ -42,7 +42,8 @@ def read_word_lines(path: str | Path, shown: str | None = None) -> Iterator[dict
         CorpusError: FILE:LINE: found ...; expected ...
     """
     shown = shown or str(path)
-    marked = any(MARK.match(line.decode(errors="replace")) for line in raw_lines(path))
+    start = DOCUMENT_MARK.encode()
+    marked = any(start in line and MARK.match(line.decode(errors="replace")) for line in raw_lines(path))
     layout = layout_of(path, shown)
     document = -1
     words: list[tuple[str, str, int]] = []

@@ -49,24 +49,21 @@ def loss_text(loss: float) -> str:
     return f"{loss:.4f} (mean over labelled subtokens)"
 
 
-def mean_loss(history: History) -> float | None:
-    """Mean training loss per step of the whole training; None if nothing was logged."""
-    total = logged = 0
-    for entry in history:
-        if "loss" in entry:
+def mean_loss(history: History, since: int = 0) -> float | None:
+    """Mean training loss per step, of what was logged from entry `since` on; None if nothing was."""
+    total = steps = logged = 0
+    for number, entry in enumerate(history):
+        if "loss" not in entry:
+            continue
+        if number >= since:
             total += entry["loss"] * (entry["step"] - logged)
-            logged = entry["step"]
-    return total / logged if logged else None
+            steps += entry["step"] - logged
+        logged = entry["step"]
+    return total / steps if steps else None
 
 
 def training_loss(history: History) -> float | None:
     """Mean training loss per step since the last evaluation but one; None if nothing was logged."""
-    total = steps = logged = 0
-    for entry in history[:-1]:
-        if "eval_loss" in entry:
-            total = steps = 0
-        if "loss" in entry:
-            total += entry["loss"] * (entry["step"] - logged)
-            steps += entry["step"] - logged
-            logged = entry["step"]
-    return total / steps if steps else None
+    before = history[:-1]
+    evaluations = [number for number, entry in enumerate(before) if "eval_loss" in entry]
+    return mean_loss(before, since=evaluations[-1] if evaluations else 0)

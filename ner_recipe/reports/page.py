@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from jnlpba_dataset import column, columns
 from metrics import AVERAGES, Entity, entities
 from ner_recipe.corpora.splits import Split, label_names
@@ -32,6 +30,7 @@ from ner_recipe.reports.figures import as_svg, draw, save
 from ner_recipe.reports.files import CARD, FIGURES, PAGE, write_text
 from ner_recipe.reports.history import History
 from ner_recipe.reports.result import SplitResult
+from ner_recipe.reports.template import render_template
 from ner_recipe.reports.text import averages_last, served_forms
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
@@ -127,8 +126,8 @@ def files_beside(folder: Path) -> list[str]:
 def render_page(content: PageContent, pictures: Mapping[str, str], folder: Path) -> str:
     """The page as text: figures (base64 SVG by name) as data, mistakes as JSON, nothing from elsewhere."""
     role, result = list(content.results.items())[-1]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return render_template(
+        TEMPLATE,
         content=content,
         title=folder.resolve().name,
         role=role,
