@@ -11,23 +11,26 @@ from pathlib import Path
 import filelock
 import torch
 
+from ner_recipe.annotation.onnx_model import MODEL
 from ner_recipe.annotation.plan import InputFile, sha256
 from ner_recipe.annotation.settings import Settings
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import write_text
+from ner_recipe.serving import ONNX, TORCH
 
 MANIFEST = "manifest.json"
 # What tokenizer and model are loaded from. The reports of a run lie beside it.
-MODEL_FILES = (
-    *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"),
-    *("special_tokens_map.json", "added_tokens.json", "*.model"),
+TOKENIZER_FILES = (
+    *("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model"),
 )
+WEIGHTS = {TORCH: ("*.safetensors", "*.safetensors.index.json"), ONNX: (MODEL, f"{MODEL}.data")}
 
 
 def manifest_of(name: str, folder: Path, settings: Settings, files: Sequence[InputFile]) -> dict:
     """Hashes of the model's files and of the inputs, and the settings."""
+    paths = {path for pattern in model_files(settings.backend) for path in folder.glob(pattern)}
     return {
-        "model": {"name": name, "files": {path.name: sha256(path) for path in model_files(folder)}},
+        "model": {"name": name, "files": {path.name: sha256(path) for path in sorted(paths)}},
         "settings": {
             **dataclasses.asdict(settings),
             "convert_to": list(settings.convert_to),
@@ -37,8 +40,9 @@ def manifest_of(name: str, folder: Path, settings: Settings, files: Sequence[Inp
     }
 
 
-def model_files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+def model_files(backend: str) -> list[str]:
+    """Patterns of the names of the files that a model is loaded from."""
+    return ["config.json", *TOKENIZER_FILES, *WEIGHTS[backend]]
 
 
 def claim(folder: Path, manifest: dict) -> None:

@@ -30,7 +30,8 @@ def prepare(given: argparse.Namespace, settings: Settings, *, load: bool = True)
     """
     if load:
         check_device(settings.device)
-    model = local_folder(given.model, given.model_revision)
+    use_cores(torch.device(settings.device))
+    model = local_folder(given.model, given.model_revision, settings.backend)
     files = input_files(given.inputs, given.output_dir, settings.input_format)
     if load and not (given.output_dir / MANIFEST).exists():
         load_engine(model, settings)
@@ -44,7 +45,6 @@ def do_tasks(given: argparse.Namespace, job: Job, progress: Progress) -> None:
     Raises:
         UsageError: several processes without datatrove.
     """
-    use_cores(torch.device(job.settings.device))
     if given.rank is not None:
         run_task(job, given.rank, given.tasks, progress.add)
     elif given.workers == 1:
