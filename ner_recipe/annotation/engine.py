@@ -12,6 +12,7 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from transformers import (
+    AutoConfig,
     AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -71,6 +72,13 @@ def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline"
         batch_tokens=settings.batch_tokens,
         min_score=settings.min_score,
     )
+
+
+def entity_labels(folder: Path) -> list[str]:
+    """The labels of the entities that a model finds."""
+    with model_errors(str(folder), FLAG):
+        names = AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label.values()
+    return sorted({name.removeprefix("B-").removeprefix("I-") for name in names} - {"O"})
 
 
 def check_device(device: str) -> None:

@@ -64,7 +64,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Settings]:
         min_score=given.min_score,
         input_format=given.input_format,
         lines=given.lines,
-        text_column=given.text_column,
+        text_column=given.text_column or "text",
         id_column=given.id_column,
         chunk_documents=given.chunk_documents,
         batch_tokens=given.batch_tokens,
@@ -101,7 +101,7 @@ def add_reading(group: argparse._ArgumentGroup) -> None:
         "--input_format", choices=READABLE, help="format of all inputs (default: by name and content)"
     )
     group.add_argument("--lines", action="store_true", help="each line of a .txt is a document")
-    group.add_argument("--text_column", default="text", help="key or column with the text (default: text)")
+    group.add_argument("--text_column", help="key or column with the text (default: text)")
     group.add_argument("--id_column", help="key or column with the id (default: id, if it is there)")
 
 
