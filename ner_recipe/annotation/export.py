@@ -12,6 +12,7 @@ import io
 import logging
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def quiet() -> Iterator[None]:
     """Hide each step of the exporters, and their remarks on versions and operators that are not used."""
     logging.disable(logging.WARNING)
     try:
-        with quiet_transformers(), contextlib.redirect_stdout(io.StringIO()):
+        with quiet_transformers(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(logging.NOTSET)
