@@ -24,7 +24,7 @@ def work(given: argparse.Namespace, settings: Settings) -> None:
     job = prepare(given, settings)
     total = job.output.summary(job.sources)
     if total is None:
-        with Progress(job, given.disable_tqdm) as progress:
+        with Progress(job, given) as progress:
             do_tasks(given, job, progress)
         print(progress.rates())
         total = job.output.summary(job.sources)

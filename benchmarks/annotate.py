@@ -1,6 +1,7 @@
 """How fast the Annotator is beside `pipeline("ner")`, and how much memory annotate.py needs.
 
     python benchmarks/annotate.py MODEL INPUT... --documents 100
+    python benchmarks/annotate.py MODEL INPUT... --cpu_seconds --onnx EXPORTED EXPORTED_INT8
     python benchmarks/annotate.py MODEL INPUT... --memory 1000 10000 100000
 
 All systems take the same texts, model and device in turns, and the ratios are taken within a round. The
@@ -46,6 +47,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=DTYPES, help="of the Annotator (default: as annotate.py)")
+    parser.add_argument("--onnx", nargs="+", default=[], help="folders with exports of the model, on the CPU")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[4, 16, 64], help="of the pipeline")
     parser.add_argument("--memory", type=int, nargs="+", help="measure the memory at these numbers instead")
     parser.add_argument(
@@ -81,8 +83,13 @@ def systems(flags: argparse.Namespace, clock: Callable[[], float]) -> dict[str, 
     best = min(
         flags.batch_sizes, key=lambda size: seconds(lambda texts: ner(texts, batch_size=size), few, clock)
     )
+    exported = {folder: Annotator(folder, backend="onnx") for folder in flags.onnx}
     return {
         f"Annotator, {precision}": lambda texts: list(annotator(texts)),
+        **{
+            f"Annotator, ONNX, {Path(folder).name}": lambda texts, other=other: list(other(texts))
+            for folder, other in exported.items()
+        },
         f"pipeline, a list, batch size {best}": lambda texts: ner(texts, batch_size=best),
         "pipeline, one text at a time": lambda texts: [ner(text) for text in texts],
     }

@@ -32,6 +32,7 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from jnlpba_dataset import WordValues, require_fast, spaces_as_printed, special_frame, window_capacity
 from metrics import entities, span_scores
+from ner_recipe.annotation.onnx_model import OnnxModel
 from ner_recipe.annotation.windows import (
     Layout,
     batches_by_length,
@@ -46,6 +47,7 @@ from ner_recipe.reports.result import FORMS, SplitResult
 from ner_recipe.reports.text import served_forms
 
 STRATEGIES = tuple(strategy.value for strategy in AggregationStrategy)
+TORCH, ONNX = BACKENDS = ("torch", "onnx")
 JOINT = "joint"  # the Annotator, beside the strategies of the pipeline
 OVERLAP = 4  # two chunks of a long text share a quarter of the model's maximum length
 
@@ -78,6 +80,7 @@ class Annotator:
     Args:
         model: a folder, a Hub id, or a loaded model.
         tokenizer: of a loaded model.
+        backend: what computes a model that is loaded here; `onnx` needs a folder with model.onnx.
         device: as torch names it; where the model is (the CPU, if it is loaded here) if not given.
         dtype: of the weights, if the model is loaded here; bf16 is faster where the processor has it.
         batch_tokens: subtokens in a batch, padding included. If None, 1,024 on a CPU, whose caches they fit
@@ -92,20 +95,20 @@ class Annotator:
 
     def __init__(
         self,
-        model: str | Path | PreTrainedModel,
+        model: str | Path | PreTrainedModel | OnnxModel,
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
+        backend: str = TORCH,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         batch_tokens: int | None = None,
         buffer: int = 512,
         min_score: float = 0.0,
     ):
-        if not isinstance(model, PreTrainedModel):
-            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            model = AutoModelForTokenClassification.from_pretrained(
-                model, trust_remote_code=False, use_safetensors=True, dtype=dtype
-            )
+        if isinstance(model, str | Path):
+            name = model
+            model = OnnxModel(name) if backend == ONNX else load_torch(name, dtype)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         require_fast(tokenizer)
         self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
@@ -208,6 +211,12 @@ class Annotator:
                 entity = {"start": start, "end": end, "label": self.label_names[label][2:]}
                 found[number].append(entity | {"text": text[start:end], "score": min(score, 1.0)})
         return found
+
+
+def load_torch(name: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    return AutoModelForTokenClassification.from_pretrained(
+        name, trust_remote_code=False, use_safetensors=True, dtype=dtype
+    )
 
 
 def default_batch_tokens(device: torch.device) -> int:

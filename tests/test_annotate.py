@@ -17,6 +17,8 @@ from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPO, run_program
@@ -26,6 +28,7 @@ from test_page import browser, opened  # noqa: F401 (fixtures)
 from transformers import pipeline
 
 import annotate
+from ner_recipe.annotation.progress import Progress
 from ner_recipe.annotation.run import Job, run_task
 from ner_recipe.annotation.settings import parse
 from ner_recipe.annotation.tasks import prepare
@@ -208,8 +211,10 @@ def test_workers_end_with_their_parent(trained, texts, tmp_path):
     process = subprocess.Popen(command, cwd=REPO, stderr=subprocess.DEVNULL)
     while not list((tmp_path / "out").glob("part-*")):
         time.sleep(0.5)
+    started = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    time.sleep(5)
+    process.wait()
+    assert len(started) > 2 and not psutil.wait_procs(started, timeout=10)[1]
     job = prepared(words)
     for rank in range(2):
         with job.output.locked(rank, 2):
@@ -331,8 +336,84 @@ def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_
     (source / "a.txt").write_text(texts[1])
     refused(says=f"{source}/a.txt: has changed")
     (source / "a.txt").write_text(texts[0])
+    (source / "a.txt").rename(tmp_path / "a.txt")
+    (source / "a.txt").symlink_to(tmp_path / "a.txt")
     (model / "tokenizer_config.json").write_text((model / "tokenizer_config.json").read_text() + " ")
     refused(says="tokenizer_config.json differ")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    now, manifest["versions"]["torch"] = manifest["versions"]["torch"], "1.0"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = tree(folder)
+    refused(says=f"torch: begun with version 1.0, now {now}")
+
+
+def test_files_of_one_name_have_different_ids_and_entities_of_the_input_do_no_harm(trained, texts, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for folder in (source, source / "below", source / "below/more"):
+        folder.mkdir()
+        (folder / "a.txt").write_text(texts[0])
+        (folder / "a.ann").write_text("T1\tprotein 0 9999\tno such\nnonsense\n")
+        (folder / "b.jsonl").write_text(json.dumps({"text": texts[1], "entities": [{"start": "x"}]}) + "\n")
+    (source / "c.pubtator").write_text("c|t|IL-2 gene\nc\t0\t400\tno such\tgene\t-\n")
+    passages = [{"offset": 0, "text": "IL-2", "annotations": [{"locations": [{"offset": 7, "length": 9}]}]}]
+    (source / "d.json").write_text(json.dumps({"documents": [{"id": "d", "passages": passages}]}))
+    run(trained, source, "--output_dir", out, "--convert_to", "brat")
+    places = ("", "below/", "below/more/")
+    ids = [*(f"{place}a" for place in places), *(f"{place}b.jsonl:1" for place in places), "c", "d"]
+    rows = rows_in(out)
+    assert sorted(row["id"] for row in rows) == sorted(ids)
+    again = list(read_documents(out / "brat" / "part-00000-00000"))
+    assert sorted(one.id for one in again) == sorted(ids)
+    assert sum(len(one.entities) for one in again) == sum(len(row["entities"]) for row in rows) > 3
+
+
+def test_a_document_that_two_formats_refuse_failed_once(trained, tmp_path, capsys):
+    write_documents([Document("a|b\\c", "IL-2"), Document("d", "IL-2")], tmp_path / "in.jsonl", "jsonl")
+    words = [trained, tmp_path / "in.jsonl", "--output_dir", tmp_path / "out"]
+    run(*words, "--convert_to", "brat", "pubtator", code=3)
+    (failed,) = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").open()]
+    assert failed["place"].endswith("in.jsonl:1")
+    assert all(f"--convert_to {name}: " in failed["reason"] for name in ("brat", "pubtator"))
+    assert "annotate.py: error: 1 failed" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["failed"] == 1
+
+
+def test_flags_that_these_inputs_or_this_model_give_no_effect_are_refused(trained, tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"text": "IL-2"}\n')
+    (tmp_path / "a.txt").write_text("IL-2")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"IL-2"))
+    model = shutil.copytree(trained, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["id2label"] = {number: name.replace("_", " ") for number, name in config["id2label"].items()}
+    (model / "config.json").write_text(json.dumps(config))
+    for model_folder, names, flags, says in (
+        (trained, ["a.jsonl"], ["--lines"], "--lines: found no input that it is for; expected text, .txt"),
+        (trained, ["a.txt"], ["--text_column", "x"], "--text_column: found no input"),
+        (trained, ["a.txt"], ["--id_column", "x"], "--id_column: found no input"),
+        (trained, ["a.txt", "a.txt.gz"], [], "would have the same id; rename one of them"),
+        (model, ["a.txt"], ["--convert_to", "brat"], "--convert_to brat: found the label 'cell line'"),
+    ):
+        inputs = [tmp_path / name for name in names]
+        run(model_folder, *inputs, "--output_dir", tmp_path / "out", *flags, code=2)
+        assert says in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet", ".xml"])
+def test_the_bar_says_how_many_documents_there_are(suffix, trained, texts, tmp_path):
+    documents = [Document(str(number), text) for number, text in enumerate(texts * 2)]
+    path = tmp_path / f"in{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"text": [document.text for document in documents]}), path)
+    else:
+        write_documents(documents, path, "bioc" if suffix == ".xml" else "jsonl")
+    words = [str(trained), str(path), "--output_dir", str(tmp_path / "out"), "--chunk_documents", "7"]
+    given, options = parse([*words, "--device", "cpu", "--disable_tqdm"])
+    assert Progress(prepare(given, options), given).bar.total == len(documents)
+    run(*words)
+    (tmp_path / "out" / "part-00000-00001.jsonl").unlink()
+    bar = Progress(prepare(given, options), given).bar
+    assert (bar.n, bar.total) == (len(documents) - 7, len(documents))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import hyperparameter_search
 import lr_range_test
 import run_ner
 from ner_recipe import publishing
+from ner_recipe.annotation import export
 from ner_recipe.annotation import settings as annotation
 from ner_recipe.arguments import OF_A_RUN, parse_flags
 from ner_recipe.corpora import __main__ as corpora
@@ -35,6 +36,7 @@ PARSERS = {
     "hyperparameter_search.py": lambda words: parse_flags(words, (*OF_A_RUN, SearchArguments), ""),
     "ner_recipe.publishing": publishing.parse,
     "ner_recipe.reports": reports.parse,
+    "ner_recipe.annotation.export": export.parse,
     "ner_recipe.corpora": corpora.parse,
 }
 
@@ -44,6 +46,7 @@ COMMANDS = {
     "lr_range_test.py": lr_range_test,
     "hyperparameter_search.py": hyperparameter_search,
     "ner_recipe.reports": reports,
+    "ner_recipe.annotation.export": export,
     "ner_recipe.corpora": corpora,
 }
 

@@ -68,7 +68,9 @@ DOCUMENTS = {
     ("bioc", "x.xml"): some_documents(st.text(XML), st.text(XML)),
     ("pubtator", "x.pubtator"): some_documents(titled(), gaps=False, scores=False),
     ("brat", "x"): some_documents(
-        st.text(ANY).filter(lambda text: not text.startswith("\ufeff")), scores=False
+        st.text(ANY).filter(lambda text: not text.startswith("\ufeff")),
+        st.lists(PLAIN_NAME, min_size=1, max_size=3).map("/".join),
+        scores=False,
     ),
 }
 
@@ -192,7 +194,7 @@ def test_brat(tmp_path):
         Entity(7, 12, "gene"),
     )
     assert list(read_documents(notes_path)) == [first] == list(read_documents(path, "brat"))
-    assert [document.id for document in read_documents(tmp_path / "set")] == ["a", "b"]
+    assert [document.id for document in read_documents(tmp_path / "set")] == ["a", "below/b"]
     assert list(read_documents(path, lines=True))[1].text == "of T and B cells"
     # BRAT itself counts a byte-order mark.
     path = in_file(tmp_path, "c.txt", "\ufeffIL-2 gene")
@@ -528,7 +530,10 @@ def entity(*edges: int, label: str = "X") -> Entity:
         ("pubtator", Document("", ""), "found the id ''"),
         ("pubtator", Document("1", "a\tb", (entity(0, 3),)), "found a tab or line break in 'a\\tb', 'X'"),
         ("pubtator", Document("1", "abcd", (entity(0, 1, 2, 3),)), "found the entity 'abc' with gaps"),
-        ("brat", Document("a/b", ""), "found the id 'a/b'; expected one that can be a file's name"),
+        ("brat", Document("a//b", ""), "found the id 'a//b'; expected one that can be a file's name"),
+        ("brat", Document("../b", ""), "found the id '../b'"),
+        ("brat", Document("/b", ""), "found the id '/b'"),
+        ("brat", Document("a.txt/b", ""), "found the id 'a.txt/b'"),
         ("brat", Document("..", ""), "found the id '..'"),
         ("brat", Document("first", ""), "found the id 'first' twice"),
         ("brat", Document("1", "\ufeff"), "found a byte-order mark at the start of the text"),

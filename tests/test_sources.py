@@ -358,14 +358,14 @@ def test_changed_annotations_are_read_again_and_documents_of_one_name_stay_apart
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".txt").write_text("IL-2 gene")
         path.with_suffix(".ann").write_text(f"T1\t{label} 0 4;5 9\tIL-2 gene\n")
-    expected = [("train-1", "gene"), ("train-1#2", "cell"), ("train-2", "cell")]
+    expected = [("train-a/1", "gene"), ("train-b/1", "cell"), ("train-b/2", "cell")]
 
     def found(path):
         return [(name, {tag[2:] for _, tag in words}) for name, words in read(path, cache_dir)]
 
     assert found(folder) == [(name, {label}) for name, label in expected]  # white space alone is no gap
     (folder / "b" / "1.ann").write_text("T1\tgene 0 4\tIL-2\n")
-    assert found(folder)[1] == ("train-1#2", {"gene", ""})
+    assert found(folder)[1] == ("train-b/1", {"gene", ""})
     (folder / "b" / "2.ann").write_text("T1\tgene 0 4\tIL-2\n")
     assert found(folder / "b" / "2.txt") == found(folder / "b" / "2.ann") == [("train-2", {"gene", ""})]
     (folder / "README.txt").write_text("About this corpus.")

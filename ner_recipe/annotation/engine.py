@@ -12,6 +12,7 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from transformers import (
+    AutoConfig,
     AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -19,7 +20,8 @@ from transformers import (
     pipeline,
 )
 
-from ner_recipe.annotation.manifest import MODEL_FILES
+from ner_recipe.annotation.manifest import model_files
+from ner_recipe.annotation.onnx_model import OnnxModel
 from ner_recipe.annotation.settings import PIPELINE, Settings
 from ner_recipe.launch import UsageError
 from ner_recipe.models import (
@@ -30,7 +32,7 @@ from ner_recipe.models import (
     quiet_transformers,
     resolve_model,
 )
-from ner_recipe.serving import Annotator, default_batch_tokens, longest_text, serving_stride
+from ner_recipe.serving import ONNX, TORCH, Annotator, default_batch_tokens, longest_text, serving_stride
 
 FLAG = "MODEL"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -38,7 +40,7 @@ VERY_LONG = 1 << 30  # what a tokenizer without model_max_length says is longer
 SUBTOKENS = 256  # of a text, as a guess: --batch_tokens as a number of texts, for the pipeline
 
 
-def local_folder(name: str, revision: str | None) -> Path:
+def local_folder(name: str, revision: str | None, backend: str = TORCH) -> Path:
     """The folder of a model; one on the Hub is downloaded first, unless HF_HUB_OFFLINE forbids it."""
     folder = Path(resolve_model(name, FLAG))
     if folder.is_dir() and revision:
@@ -46,7 +48,7 @@ def local_folder(name: str, revision: str | None) -> Path:
     if folder.is_dir():
         return folder
     with model_errors(name, FLAG):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_FILES)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=model_files(backend)))
 
 
 @functools.lru_cache(1)  # it is loaded once to see whether it can be, and once more to be used
@@ -57,7 +59,10 @@ def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline"
         UsageError: the device can't be used, or the folder holds no model for token classification that can
             be loaded.
     """
-    model, tokenizer = load(folder, settings)
+    if settings.backend == ONNX:
+        model, tokenizer = load_onnx(folder)
+    else:
+        model, tokenizer = load(folder, DTYPES[settings.precision])
     if settings.decoding == PIPELINE:
         return StockPipeline(model, tokenizer, settings)
     return Annotator(
@@ -69,6 +74,13 @@ def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline"
     )
 
 
+def entity_labels(folder: Path) -> list[str]:
+    """The labels of the entities that a model finds."""
+    with model_errors(str(folder), FLAG):
+        names = AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label.values()
+    return sorted({name.removeprefix("B-").removeprefix("I-") for name in names} - {"O"})
+
+
 def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
@@ -77,7 +89,14 @@ def check_device(device: str) -> None:
         raise UsageError(f"--device: '{device}' can't be used ({reason}); expected such as cpu") from None
 
 
-def load(folder: Path, settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_onnx(folder: Path) -> tuple[OnnxModel, PreTrainedTokenizerBase]:
+    """A model that export.py has checked."""
+    with model_errors(str(folder), FLAG):
+        return OnnxModel(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model and its tokenizer, which fit each other."""
     transformers.utils.logging.disable_progress_bar()  # the loader's, which would break up ours
     with model_errors(str(folder), FLAG), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -85,7 +104,7 @@ def load(folder: Path, settings: Settings) -> tuple[PreTrainedModel, PreTrainedT
             folder,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=DTYPES[settings.precision],
+            dtype=dtype,
             output_loading_info=True,
         )
         check_weights(model, loading, fine_tune=False, flag=FLAG)

@@ -4,6 +4,7 @@ claim(folder, manifest_of(...))
 """
 
 import dataclasses
+import importlib.metadata
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,34 +12,48 @@ from pathlib import Path
 import filelock
 import torch
 
+from ner_recipe.annotation.onnx_model import MODEL
 from ner_recipe.annotation.plan import InputFile, sha256
 from ner_recipe.annotation.settings import Settings
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import write_text
+from ner_recipe.serving import ONNX, TORCH
 
 MANIFEST = "manifest.json"
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 # What tokenizer and model are loaded from. The reports of a run lie beside it.
-MODEL_FILES = (
-    *("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.*", "merges.txt"),
-    *("special_tokens_map.json", "added_tokens.json", "*.model"),
+TOKENIZER_FILES = (
+    *("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model"),
 )
+WEIGHTS = {TORCH: ("*.safetensors", "*.safetensors.index.json"), ONNX: (MODEL, f"{MODEL}.data")}
 
 
 def manifest_of(name: str, folder: Path, settings: Settings, files: Sequence[InputFile]) -> dict:
-    """Hashes of the model's files and of the inputs, and the settings."""
+    """Hashes of the model's files and of the inputs, versions, and the settings."""
+    paths = {path for pattern in model_files(settings.backend) for path in folder.glob(pattern)}
     return {
-        "model": {"name": name, "files": {path.name: sha256(path) for path in model_files(folder)}},
+        "model": {"name": name, "files": {path.name: sha256(path) for path in sorted(paths)}},
+        "versions": package_versions(settings.backend),
         "settings": {
             **dataclasses.asdict(settings),
             "convert_to": list(settings.convert_to),
             "device": torch.device(settings.device).type,
         },
-        "inputs": {file.path: {"bytes": file.bytes, "sha256": file.sha256} for file in files},
+        "inputs": {
+            file.path: {"bytes": file.bytes, "sha256": file.sha256, "name": file.name} for file in files
+        },
     }
 
 
-def model_files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+def package_versions(backend: str) -> dict[str, str]:
+    """The versions of the packages that may change an answer."""
+    names = [*PACKAGES, *(["onnxruntime"] if backend == ONNX else [])]
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def model_files(backend: str) -> list[str]:
+    """Patterns of the names of the files that a model is loaded from."""
+    return ["config.json", *TOKENIZER_FILES, *WEIGHTS[backend]]
 
 
 def claim(folder: Path, manifest: dict) -> None:
@@ -94,6 +109,9 @@ def differences(begun: dict, now: dict) -> Iterator[str]:
     if changed:
         names = f"{begun['model']['name']}, now {now['model']['name']}"
         yield f"the model ({names}): {', '.join(changed)} differ"
+    for name, version in now["versions"].items():
+        if begun["versions"].get(name) != version:
+            yield f"{name}: begun with version {begun['versions'].get(name)}, now {version}"
     for name, value in now["settings"].items():
         if begun["settings"].get(name) != value:
             yield f"--{name}: begun with {begun['settings'].get(name)}, now {value}"
@@ -103,5 +121,8 @@ def differences(begun: dict, now: dict) -> Iterator[str]:
             yield f"{path}: is not among the inputs any more"
         elif path not in before:
             yield f"{path}: is a new input"
+        elif before[path]["name"] != after[path]["name"]:
+            names = f"{before[path]['name']}, now {after[path]['name']}"
+            yield f"{path}: is named {names} in ids; give the inputs as before"
         elif before[path] != after[path]:
             yield f"{path}: has changed"

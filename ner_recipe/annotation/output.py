@@ -12,9 +12,11 @@ Each file takes its place whole. Two processes that write the same chunk write t
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +28,15 @@ import pyarrow.parquet as pq
 from ner_recipe.annotation.plan import Source
 from ner_recipe.annotation.settings import CONVERSIONS, Settings
 from ner_recipe.formats.conll import Words
-from ner_recipe.formats.document import LINE_BREAKS, Document, Entity, FormatError, PlaceError, Unreadable
+from ner_recipe.formats.document import (
+    LINE_BREAKS,
+    Document,
+    Entity,
+    FormatError,
+    PlaceError,
+    Unreadable,
+    shown,
+)
 from ner_recipe.formats.json_rows import LINE_ENDS
 from ner_recipe.formats.writing import write_documents
 from ner_recipe.launch import UsageError
@@ -140,7 +150,7 @@ class Output:
             "entities": dict(
                 sorted(Counter(one.label for document in documents for one in document.entities).items())
             ),
-            "failed": [failure._asdict() for failure in failures],
+            "failed": [failure._asdict() for failure in by_place(failures)],
         }
         place = self.counts(source, chunk).relative_to(self.folder)
         self.put(unfinished, place, json.dumps(counts, ensure_ascii=False) + "\n")
@@ -196,6 +206,27 @@ class Output:
             if rows:
                 write_text(self.folder / FAILED, "".join(rows))
             write_text(self.folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+def by_place(failures: Sequence[Unreadable]) -> list[Unreadable]:
+    """The failures with one entry a document, whose reason names each format that can't hold it."""
+    reasons: dict[str, list[str]] = {}
+    for failure in failures:
+        reasons.setdefault(failure.place, []).append(failure.reason)
+    return [Unreadable(place, "; ".join(several)) for place, several in reasons.items()]
+
+
+def refuse_labels(convert_to: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse a further format that can't hold a label of the model."""
+    for name, label in itertools.product(convert_to, labels):
+        sample = Document("1", "x", (Entity(0, 1, label),))
+        with tempfile.TemporaryDirectory() as folder:
+            failures = sort_out([sample], name, lambda text: [(0, 1)], Path(folder, "x"))[1]
+        if failures:
+            raise UsageError(
+                f"--convert_to {name}: found the label {shown(label)} of the model, which {name} can't hold; "
+                f"leave {name} out"
+            )
 
 
 def annotated(document: Document, answers: Sequence[Mapping]) -> Document:

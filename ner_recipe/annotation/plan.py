@@ -6,28 +6,46 @@ A source is a large file or several small ones that follow each other. Sources a
 and on --chunk_documents only, so any number of processes writes the same files.
 """
 
+import argparse
+import contextlib
 import hashlib
 import itertools
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pyarrow import parquet
+
 from jnlpba_dataset import file_sha256
 from ner_recipe.annotation.settings import Settings
 from ner_recipe.formats.brat import ANNOTATIONS, TEXT
-from ner_recipe.formats.document import Document, FormatError, Unreadable
-from ner_recipe.formats.files import SUFFIXES, document_files, read_documents, suffix_of
+from ner_recipe.formats.document import Document, FormatError, Reading, Unreadable
+from ner_recipe.formats.files import (
+    SUFFIXES,
+    common_folder,
+    document_files,
+    name_in,
+    read_documents,
+    suffix_of,
+)
 from ner_recipe.launch import UsageError
 
+WHOLE = ("text", "brat")  # formats of a document a file
+TABLES = ("jsonl", "json", "parquet", ".jsonl", ".ndjson", ".json", ".parquet")
+# A flag -> the formats or suffixes of inputs that it has an effect on.
+NEEDED_BY = {"lines": ("text", TEXT), "text_column": TABLES, "id_column": TABLES}
+SAMPLE_BYTES = 1 << 20
 SOURCE_BYTES = 4 << 20  # small files are read together up to this size
 
 
 class InputFile(NamedTuple):
-    """A file, its size, and the sha256 of its bytes."""
+    """A file, its size, the sha256 of its bytes, and its name in the ids of documents."""
 
     path: str
     bytes: int
     sha256: str
+    name: str
 
 
 class Source(NamedTuple):
@@ -41,7 +59,7 @@ class Source(NamedTuple):
         return sum(file.bytes for file in self.files)
 
 
-def input_files(inputs: Sequence[str], output_dir: Path, input_format: str | None) -> list[InputFile]:
+def input_files(inputs: Sequence[str], output_dir: Path, settings: Settings) -> list[InputFile]:
     """The files that the inputs name, but for those in the output folder.
 
     Raises:
@@ -55,16 +73,39 @@ def input_files(inputs: Sequence[str], output_dir: Path, input_format: str | Non
     paths = [path for path in paths if output not in path.resolve().parents]
     if not paths:
         raise UsageError(f"INPUT: found no file outside {output_dir}; expected files to annotate")
-    unknown = [path for path in paths if suffix_of(path) not in SUFFIXES and not input_format]
+    unknown = [path for path in paths if suffix_of(path) not in SUFFIXES and not settings.input_format]
     if unknown:
         raise UsageError(
             f"INPUT: {unknown[0]}: found an unknown kind of file; expected {', '.join(SUFFIXES)}, or add "
             "--input_format"
         )
+    root = common_folder(inputs)
+    refuse_one_id_for_two(paths, settings)
     try:
-        return [InputFile(str(path), path.stat().st_size, sha256(path)) for path in paths]
+        return [
+            InputFile(str(path), path.stat().st_size, sha256(path), name_in(root, path)) for path in paths
+        ]
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}; expected a file that can be read") from None
+
+
+def refuse_idle_flags(given: argparse.Namespace, files: Sequence[InputFile]) -> None:
+    """Refuse flags of formats that no input has."""
+    kinds = {given.input_format or suffix_of(Path(file.path)) for file in files}
+    for name, needed in NEEDED_BY.items():
+        if getattr(given, name) and kinds.isdisjoint(needed):
+            raise UsageError(f"--{name}: found no input that it is for; expected {', '.join(needed)}")
+
+
+def refuse_one_id_for_two(paths: Sequence[Path], settings: Settings) -> None:
+    """Refuse texts in one folder whose names differ in the suffix only, which ids don't have."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if settings.lines or (settings.input_format not in WHOLE and suffix_of(path) != TEXT):
+            continue
+        other = seen.setdefault(Reading(str(path)).stem, path)
+        if other != path:
+            raise UsageError(f"INPUT: {other} and {path} would have the same id; rename one of them")
 
 
 def sha256(path: Path) -> str:
@@ -115,16 +156,40 @@ def documents_of(file: InputFile, settings: Settings) -> Iterator[Document | Unr
     """
     refuse_changed(file)
     try:
-        yield from read_documents(
-            file.path,
-            settings.input_format,
-            text_column=settings.text_column,
-            id_column=settings.id_column,
-            lines=settings.lines,
-        )
+        yield from read_documents(file.path, name=file.name, **how_to_read(settings))
     except FormatError as error:
         refuse_changed(file)  # a file that is gone is no damaged one
         yield Unreadable(file.path, str(error).removeprefix(f"{file.path}: "))
+
+
+def how_to_read(settings: Settings) -> dict:
+    """Options of read_documents. Entities in the input are not read, so wrong ones do no harm."""
+    return {
+        "format": settings.input_format,
+        "text_column": settings.text_column,
+        "id_column": settings.id_column,
+        "lines": settings.lines,
+        "entities": False,
+    }
+
+
+def documents_per_byte(source: Source, settings: Settings) -> float | None:
+    """An estimate from the first MiB of a source; None if no document fits into it."""
+    documents, read = 0, 0
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(FormatError):  # it is cut somewhere
+        for file in source.files:
+            path = Path(file.path)
+            if "parquet" in (settings.input_format, suffix_of(path).removeprefix(".")):
+                return parquet.read_metadata(path).num_rows / file.bytes
+            with path.open("rb") as whole:
+                start = whole.read(SAMPLE_BYTES - read)
+            Path(folder, path.name).write_bytes(start)
+            read += len(start)
+            for _ in read_documents(Path(folder, path.name), **how_to_read(settings)):
+                documents += 1
+            if read == SAMPLE_BYTES:
+                break
+    return documents / read if documents else None
 
 
 def belongs_to(rank: int, tasks: int, source: int, chunk: int, sources: int) -> bool:

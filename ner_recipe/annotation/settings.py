@@ -13,7 +13,7 @@ import torch
 from ner_recipe.arguments import PlainParser
 from ner_recipe.formats.files import READABLE
 from ner_recipe.launch import UsageError, cpu_has_bf16
-from ner_recipe.serving import JOINT
+from ner_recipe.serving import BACKENDS, JOINT, ONNX, TORCH
 
 PROGRAM = "annotate.py"
 PIPELINE = "pipeline"
@@ -39,7 +39,8 @@ class Settings:
     id_column: str | None
     chunk_documents: int
     batch_tokens: int | None
-    precision: str
+    backend: str
+    precision: str | None
     device: str
 
 
@@ -51,8 +52,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Settings]:
     """
     given = parser().parse_intermixed_args(argv)
     check_ranges(given)
-    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    is_pipeline = given.decoding == PIPELINE
+    is_pipeline, is_onnx = given.decoding == PIPELINE, given.backend == ONNX
+    device = given.device or ("cuda" if torch.cuda.is_available() and not is_onnx else "cpu")
     settings = Settings(
         output_format=given.output_format,
         with_text=given.with_text,
@@ -63,11 +64,12 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Settings]:
         min_score=given.min_score,
         input_format=given.input_format,
         lines=given.lines,
-        text_column=given.text_column,
+        text_column=given.text_column or "text",
         id_column=given.id_column,
         chunk_documents=given.chunk_documents,
         batch_tokens=given.batch_tokens,
-        precision=given.precision or best_precision(device, is_pipeline),
+        backend=given.backend,
+        precision=None if is_onnx else given.precision or best_precision(device, is_pipeline),
         device=device,
     )
     check_together(given, settings)
@@ -99,7 +101,7 @@ def add_reading(group: argparse._ArgumentGroup) -> None:
         "--input_format", choices=READABLE, help="format of all inputs (default: by name and content)"
     )
     group.add_argument("--lines", action="store_true", help="each line of a .txt is a document")
-    group.add_argument("--text_column", default="text", help="key or column with the text (default: text)")
+    group.add_argument("--text_column", help="key or column with the text (default: text)")
     group.add_argument("--id_column", help="key or column with the id (default: id, if it is there)")
 
 
@@ -114,6 +116,9 @@ def add_finding(group: argparse._ArgumentGroup) -> None:
         "--stride", type=int, help="for --decoding pipeline (default: a quarter of the model's length)"
     )
     group.add_argument("--min_score", type=float, default=0.0, help="leave out entities with a lower score")
+    group.add_argument(
+        "--backend", choices=BACKENDS, default=TORCH, help="onnx: MODEL is a folder that was exported to ONNX"
+    )
     group.add_argument("--device", help="as torch names it (default: cuda if there is one, else cpu)")
     group.add_argument(
         "--precision", choices=("fp32", "bf16"), help="default: bf16 where it is fast, else fp32"
@@ -165,8 +170,20 @@ def check_together(given: argparse.Namespace, settings: Settings) -> None:
     for name in ("aggregation_strategy", "stride"):
         if getattr(given, name) is not None and settings.decoding != PIPELINE:
             raise UsageError(f"--{name}: belongs to --decoding pipeline; leave it out or add that")
+    if settings.backend == ONNX:
+        refuse_beside_onnx(given, settings)
     if settings.aggregation_strategy == "simple" and "conll" in settings.convert_to:
         raise UsageError("--convert_to conll: needs whole words, and the strategy simple may split them")
+
+
+def refuse_beside_onnx(given: argparse.Namespace, settings: Settings) -> None:
+    """Refuse what an exported model can't do."""
+    if settings.decoding == PIPELINE:
+        raise UsageError("--decoding pipeline: needs --backend torch; leave one of them out")
+    if given.precision:
+        raise UsageError("--precision: was decided by the export (--int8 or not); leave it out")
+    if settings.device != "cpu":
+        raise UsageError(f"--device: found {settings.device}; --backend onnx computes on the CPU only")
 
 
 def best_precision(device: str, is_pipeline: bool) -> str:

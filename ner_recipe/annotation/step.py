@@ -71,6 +71,7 @@ def end_with_the_parent() -> None:
 
 def run_workers(job: Job, tasks: int, workers: int, threads: int) -> None:
     """All tasks, in several processes on this machine."""
+    os.register_at_fork(after_in_child=end_with_the_parent)  # the server that datatrove's workers count in
     logger.remove()  # the progress bar shows how far it is; the logs are in the folder
     executor = LocalPipelineExecutor(
         [AnnotateStep(job, threads)],

@@ -9,9 +9,10 @@ import argparse
 
 import torch
 
-from ner_recipe.annotation.engine import check_device, load_engine, local_folder
+from ner_recipe.annotation.engine import check_device, entity_labels, load_engine, local_folder
 from ner_recipe.annotation.manifest import MANIFEST, claim, manifest_of
-from ner_recipe.annotation.plan import input_files, sources_of
+from ner_recipe.annotation.output import refuse_labels
+from ner_recipe.annotation.plan import input_files, refuse_idle_flags, sources_of
 from ner_recipe.annotation.progress import Progress
 from ner_recipe.annotation.run import Job, run_task
 from ner_recipe.annotation.settings import Settings
@@ -30,8 +31,11 @@ def prepare(given: argparse.Namespace, settings: Settings, *, load: bool = True)
     """
     if load:
         check_device(settings.device)
-    model = local_folder(given.model, given.model_revision)
-    files = input_files(given.inputs, given.output_dir, settings.input_format)
+    use_cores(torch.device(settings.device))
+    model = local_folder(given.model, given.model_revision, settings.backend)
+    refuse_labels(settings.convert_to, entity_labels(model))
+    files = input_files(given.inputs, given.output_dir, settings)
+    refuse_idle_flags(given, files)
     if load and not (given.output_dir / MANIFEST).exists():
         load_engine(model, settings)
     claim(given.output_dir, manifest_of(given.model, model, settings, files))
@@ -44,7 +48,6 @@ def do_tasks(given: argparse.Namespace, job: Job, progress: Progress) -> None:
     Raises:
         UsageError: several processes without datatrove.
     """
-    use_cores(torch.device(job.settings.device))
     if given.rank is not None:
         run_task(job, given.rank, given.tasks, progress.add)
     elif given.workers == 1:

@@ -1,6 +1,6 @@
 """BioC, as XML and as JSON: documents of passages, perhaps of sentences, with annotations.
 
-    for document in read_bioc(Path("corpus.xml")): ...
+    for document in read_bioc(Path("corpus.xml"), Reading("corpus.xml")): ...
 
 Offsets count characters from the start of the document. The text is put together by them: a gap before a
 passage is filled with line feeds, and a gap before a sentence with spaces. An annotation's label is its infon
@@ -8,6 +8,7 @@ passage is filled with line feeds, and a gap before a sentence with spaces. An a
 ignored.
 """
 
+import functools
 import json
 import math
 import re
@@ -21,6 +22,7 @@ from ner_recipe.formats.document import (
     BadDocument,
     Document,
     Entity,
+    Reading,
     Unreadable,
     check_entity,
     check_mention,
@@ -29,7 +31,7 @@ from ner_recipe.formats.document import (
     or_unreadable,
     shown,
 )
-from ner_recipe.formats.json_rows import from_list, id_of
+from ner_recipe.formats.json_rows import FromValue, from_list, id_of
 from ner_recipe.formats.source import head_of, xml_items
 
 ROOT, DOCUMENT = "collection", "document"
@@ -46,25 +48,26 @@ JSON_START = '{"source": "", "date": "", "key": "", "version": "1.0", "infons": 
 JSON_END = "\n]}\n"
 
 
-def read_bioc(path: Path) -> Iterator[Document | Unreadable]:
+def read_bioc(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
     """Yield each document of an XML or JSON file."""
+    make = functools.partial(from_object, with_entities=how.entities)
     head = head_of(path).lstrip()
     if head.startswith((b"{", b"[")):
         # A list of collections is what PubMed Central's service returns.
-        yield from from_list(path, b"[{[" if head.startswith(b"[") else b"{[", from_object)
+        yield from from_list(path, how.name, b"[{[" if head.startswith(b"[") else b"{[", make)
     else:
         elements = (element for element in xml_items(path, ROOT) if element.tag == DOCUMENT)
         for number, element in enumerate(elements, start=1):
-            yield from_element(element, f"{path}, document {number}", f"{path.name}:{number}")
+            yield from_element(element, f"{path}, document {number}", f"{how.name}:{number}", make)
 
 
 @or_unreadable
-def from_element(element: Element, place: str, default_id: str) -> Document:
+def from_element(element: Element, place: str, default_id: str, make: FromValue) -> Document:
     try:
         value = as_object(element)
     except RecursionError:
         raise BadDocument(place, "found passages in passages in passages; expected one level") from None
-    return from_object(value, place, default_id)
+    return make(value, place, default_id)
 
 
 def as_object(element: Element) -> dict[str, Any]:
@@ -80,19 +83,24 @@ def as_object(element: Element) -> dict[str, Any]:
     }
 
 
-def from_object(value: Any, place: str, default_id: str) -> Document:
+def from_object(value: Any, place: str, default_id: str, with_entities: bool) -> Document:
     """The document that an object of BioC's JSON describes."""
     if not isinstance(value, dict) or not isinstance(value.get("passages"), list):
         raise BadDocument(place, f"found {shown(value)}; expected a BioC document with passages")
     passages = children(value, "passages", place)
     text = joined(passages, place)
+    entities = entities_of(value, passages, text, place) if with_entities else ()
+    return checked(Document(id_of(value, None, default_id, place), text, entities, place))
+
+
+def entities_of(value: dict, passages: list[dict], text: str, place: str) -> tuple[Entity, ...]:
+    """The entities of a document, its passages and their sentences."""
     holders = [
         value,
         *(part for passage in passages for part in (passage, *children(passage, "sentences", place))),
     ]
     annotations = [note for holder in holders for note in children(holder, "annotations", place)]
-    entities = tuple(filter(None, (from_annotation(note, text, place) for note in annotations)))
-    return checked(Document(id_of(value, None, default_id, place), text, entities, place))
+    return tuple(filter(None, (from_annotation(note, text, place) for note in annotations)))
 
 
 def children(value: dict, key: str, place: str) -> list[dict]:

@@ -10,13 +10,14 @@ used; events, relations, attributes, normalizations, notes and equivalences are 
 import codecs
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ner_recipe.formats.document import (
     LINE_BREAKS,
     BadDocument,
     Document,
     Entity,
+    Reading,
     Unreadable,
     check_entity,
     check_mention,
@@ -32,26 +33,26 @@ IGNORED = tuple("RE*AMN#")
 ENTITY = re.compile(r"T\S*\t([^\s]+) (\d{1,18} \d{1,18}(?:;\d{1,18} \d{1,18})*)\t(.*)", re.DOTALL | re.ASCII)
 
 
-def read_brat(path: Path) -> Iterator[Document | Unreadable]:
+def read_brat(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
     """Yield the one document of a text file. Without an .ann file beside it, it has no entities."""
     with opened(path) as file:
         raw = file.read()
-    yield from_files(path, raw)
+    yield from_files(path, raw, how)
 
 
 @or_unreadable
-def from_files(path: Path, raw: bytes) -> Document:
+def from_files(path: Path, raw: bytes, how: Reading) -> Document:
     annotations = path.with_suffix(ANNOTATIONS)
     text = decoded(raw.removeprefix(codecs.BOM_UTF8), path)
     # BRAT counts a byte-order mark as a character.
     shift = int(raw.startswith(codecs.BOM_UTF8))
     entities = []
-    if annotations.exists():
+    if how.entities and annotations.exists():
         for number, line in numbered_lines(annotations):
             if line and not line.decode("latin-1").startswith(IGNORED):
                 place = f"{annotations}:{number}"
                 entities.append(from_line(decoded(line, annotations, number), text, shift, place))
-    return checked(Document(path.stem, text, tuple(entities), str(path)))
+    return checked(Document(how.stem, text, tuple(entities), str(path)))
 
 
 def from_line(line: str, text: str, shift: int, place: str) -> Entity:
@@ -86,17 +87,24 @@ def format_annotations(document: Document) -> str:
 
 
 def file_stem(document: Document) -> str:
-    """The name of a document's files without suffix: its id.
+    """The name of a document's files without suffix: its id. One with slashes stands for folders.
 
     Raises:
         BadDocument: the id can't be a file's name, or would not be read back.
     """
     name = document.id
-    fits = name.isprintable() and not re.search(r"[/\\]", name) and len(name.encode()) <= 200
-    if not name or name != name.strip() or name.startswith(".") or not fits:
+    fits = name.isprintable() and "\\" not in name and all(map(fits_a_file, name.split("/")))
+    if not fits or any(
+        folder.suffix.lower() in (TEXT, ANNOTATIONS) for folder in PurePosixPath(name).parents
+    ):
         found = f"found the id {shown(name)}"
         raise BadDocument(document.place, f"{found}; expected one that can be a file's name")
     return name
+
+
+def fits_a_file(name: str) -> bool:
+    """Whether a part of a path can be the name of a file or folder that is not hidden."""
+    return bool(name) and name == name.strip() and not name.startswith(".") and len(name.encode()) <= 200
 
 
 def file_text(document: Document) -> str:

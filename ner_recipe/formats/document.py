@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 # How a line-oriented format shows an entity's text: each line break is a space.
@@ -54,6 +55,26 @@ class Document:
     text: str
     entities: tuple[Entity, ...] = ()
     place: str = ""
+
+
+class Reading(NamedTuple):
+    """How the documents of a file are read.
+
+    name: the file's, in the ids of documents without one. text_column, id_column: of Parquet and JSON.
+    lines: whether each line of a plain text is a document. entities: whether entities are read and checked.
+    """
+
+    name: str
+    text_column: str = "text"
+    id_column: str | None = None
+    lines: bool = False
+    entities: bool = True
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix, and without .gz before that."""
+        packed = self.name.lower().endswith(".gz")
+        return str(PurePosixPath(self.name[:-3] if packed else self.name).with_suffix(""))
 
 
 class Unreadable(NamedTuple):

@@ -17,7 +17,7 @@ from pathlib import Path
 from ner_recipe.formats.bioc import ROOT as BIOC_ROOT
 from ner_recipe.formats.bioc import read_bioc
 from ner_recipe.formats.brat import ANNOTATIONS, TEXT, read_brat
-from ner_recipe.formats.document import Document, FormatError, Unreadable
+from ner_recipe.formats.document import Document, FormatError, Reading, Unreadable
 from ner_recipe.formats.json_rows import read_json_lines, read_json_list
 from ner_recipe.formats.parquet import read_parquet
 from ner_recipe.formats.plain_text import read_text
@@ -39,6 +39,8 @@ def read_documents(
     text_column: str = "text",
     id_column: str | None = None,
     lines: bool = False,
+    entities: bool = True,
+    name: str | None = None,
 ) -> Iterator[Document | Unreadable]:
     """Yield the documents of a file, or of the files of a folder, as they are asked for.
 
@@ -49,6 +51,8 @@ def read_documents(
         id_column: of Parquet and JSON, where the id is; every document must have it. If None, `id` is used
             where there is one, otherwise NAME:LINE or NAME:NUMBER.
         lines: whether each line of a plain text is a document.
+        entities: whether entities are read and checked.
+        name: of one file, in the ids of documents without one; if None, its path from `common_folder`.
 
     Raises:
         FormatError: at once if a file is missing or its format is not known; later, if one can't be read on.
@@ -56,31 +60,31 @@ def read_documents(
     if format not in (None, *READABLE):
         raise FormatError(f"found the format '{format}'; expected one of {', '.join(READABLE)}")
     pairs = [(file, format or recognised(file, lines)) for file in document_files([path])]
+    root = common_folder([path])
     return itertools.chain.from_iterable(
-        read_file(file, kind, text_column, id_column, lines) for file, kind in pairs
+        read_file(file, kind, Reading(name or name_in(root, file), text_column, id_column, lines, entities))
+        for file, kind in pairs
     )
 
 
-def read_file(
-    path: Path, format: str, text_column: str, id_column: str | None, lines: bool
-) -> Iterator[Document | Unreadable]:
+def read_file(path: Path, format: str, how: Reading) -> Iterator[Document | Unreadable]:
     """The documents of one file in a given format."""
     match format:
         case "jsonl":
-            return read_json_lines(path, text_column, id_column)
+            return read_json_lines(path, how)
         case "json":
-            return read_json_list(path, text_column, id_column)
+            return read_json_list(path, how)
         case "parquet":
-            return read_parquet(path, text_column, id_column)
+            return read_parquet(path, how)
         case "brat":
-            return read_brat(path)
+            return read_brat(path, how)
         case "pubtator":
-            return read_pubtator(path)
+            return read_pubtator(path, how)
         case "bioc":
-            return read_bioc(path)
+            return read_bioc(path, how)
         case "pubmed":
             return read_pubmed(path)
-    return read_text(path, lines)
+    return read_text(path, how)
 
 
 def recognised(path: Path, lines: bool = False) -> str:
@@ -131,6 +135,25 @@ def document_files(inputs: Iterable[str | Path]) -> list[Path]:
     found = [file for name in inputs for file in input_files(Path(name))]
     once = {os.path.realpath(file): file for file in sorted(found, reverse=True)}
     return sorted(once.values())
+
+
+def common_folder(inputs: Iterable[str | Path]) -> Path:
+    """The folder that holds all inputs: files are named from it in the ids of their documents.
+
+    One folder is that folder itself, and of a pattern the part before its first `*`, `?` or `[` counts.
+    """
+    folders = []
+    for path in map(Path, inputs):
+        if not os.path.lexists(path):  # a pattern
+            path = next(folder for folder in path.parents if not glob.has_magic(str(folder)))
+        folder = path if path.is_dir() else path.parent
+        folders.append(os.path.abspath(folder))  # noqa: PTH100 (a link keeps its name)
+    return Path(os.path.commonpath(folders))
+
+
+def name_in(root: Path, path: Path) -> str:
+    """A file's path from a folder, with slashes."""
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def input_files(path: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from ner_recipe.formats.document import (
     Document,
     Entity,
     FormatError,
+    Reading,
     Unreadable,
     check_entity,
     check_mention,
@@ -35,27 +36,27 @@ LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 FromValue = Callable[[Any, str, str], Document]  # (value, place, id if it has none)
 
 
-def read_json_lines(path: Path, text_key: str, id_key: str | None) -> Iterator[Document | Unreadable]:
+def read_json_lines(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
     """Yield the object of each line that is not empty."""
-    make = row_reader(text_key, id_key)
+    make = row_reader(how)
     for number, raw in numbered_lines(path):
         if raw.strip():
-            yield from_json(raw, path, number, f"{path}:{number}", f"{path.name}:{number}", make)
+            yield from_json(raw, path, number, f"{path}:{number}", f"{how.name}:{number}", make)
 
 
-def read_json_list(path: Path, text_key: str, id_key: str | None) -> Iterator[Document | Unreadable]:
+def read_json_list(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
     """Yield the objects of a file that is one list."""
-    yield from from_list(path, b"[", row_reader(text_key, id_key))
+    yield from from_list(path, how.name, b"[", row_reader(how))
 
 
-def from_list(path: Path, inside: bytes, make: FromValue) -> Iterator[Document | Unreadable]:
+def from_list(path: Path, name: str, inside: bytes, make: FromValue) -> Iterator[Document | Unreadable]:
     """Yield a document for each item of the lists inside these open brackets (`list_items`)."""
     for number, (line, raw) in enumerate(list_items(path, inside), start=1):
-        yield from_json(raw, path, line, f"{path}:{line}, document {number}", f"{path.name}:{number}", make)
+        yield from_json(raw, path, line, f"{path}:{line}, document {number}", f"{name}:{number}", make)
 
 
-def row_reader(text_key: str, id_key: str | None) -> FromValue:
-    return lambda row, place, default_id: from_row(row, place, default_id, text_key, id_key)
+def row_reader(how: Reading) -> FromValue:
+    return lambda row, place, default_id: from_row(row, place, default_id, how)
 
 
 @or_unreadable
@@ -73,22 +74,27 @@ def from_json(raw: bytes, path: Path, line: int, place: str, default_id: str, ma
     return make(value, place, default_id)
 
 
-def from_row(row: Any, place: str, default_id: str, text_key: str, id_key: str | None) -> Document:
+def from_row(row: Any, place: str, default_id: str, how: Reading) -> Document:
     """The document that an object or a row of a table describes."""
+    text_key = how.text_column
     if not isinstance(row, dict):
         raise BadDocument(place, f"found {shown(row)}; expected an object with '{text_key}'")
     if not isinstance(row.get(text_key), str):
         found = f"{shown(row[text_key])} as '{text_key}'" if text_key in row else f"no '{text_key}'"
         raise BadDocument(place, f"found {found}; expected the document's text")
+    entities = entities_of(row, row[text_key], place) if how.entities else ()
+    return checked(Document(id_of(row, how.id_column, default_id, place), row[text_key], entities, place))
+
+
+def entities_of(row: dict, text: str, place: str) -> tuple[Entity, ...]:
+    """The entities of an object."""
     keys = [key for key in ENTITY_KEYS if row.get(key) is not None]
     if len(keys) > 1:
         raise BadDocument(place, "found both 'entities' and 'spans'; expected one of them")
     items = row[keys[0]] if keys else []
     if not isinstance(items, list):
         raise BadDocument(place, f"found {shown(items)} as '{keys[0]}'; expected a list")
-    text = row[text_key]
-    entities = tuple(from_item(item, text, place) for item in items)
-    return checked(Document(id_of(row, id_key, default_id, place), text, entities, place))
+    return tuple(from_item(item, text, place) for item in items)
 
 
 def id_of(row: dict, id_key: str | None, default_id: str, place: str) -> str:

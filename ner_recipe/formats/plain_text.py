@@ -1,32 +1,26 @@
 """Plain text: a document a file, or a document a line.
 
-for document in read_text(Path("abstract.txt")): ...
+for document in read_text(Path("abstract.txt"), Reading("abstract.txt")): ...
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from ner_recipe.formats.document import Document, Unreadable, checked, or_unreadable
+from ner_recipe.formats.document import Document, Reading, Unreadable, checked, or_unreadable
 from ner_recipe.formats.source import chunks, decoded, numbered_lines
 
 
-def read_text(path: Path, lines: bool = False) -> Iterator[Document | Unreadable]:
+def read_text(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
     """Yield the whole file, named as the file without its suffix; or each line that is not empty.
 
-    A line's id is NAME:LINE, with the file's name and the number of the line.
+    A line's id is NAME:LINE.
     """
-    if lines:
+    if how.lines:
         for number, raw in numbered_lines(path):
             if raw:
-                yield from_bytes(raw, path, f"{path.name}:{number}", number)
+                yield from_bytes(raw, path, f"{how.name}:{number}", number)
     else:
-        yield from_bytes(b"".join(chunks(path)), path, plain_name(path), None)
-
-
-def plain_name(path: Path) -> str:
-    """A file's name without its suffix, and without .gz before that."""
-    inner = Path(path.stem) if path.suffix.lower() == ".gz" else path
-    return inner.stem
+        yield from_bytes(b"".join(chunks(path)), path, how.stem, None)
 
 
 @or_unreadable

@@ -17,6 +17,7 @@ from ner_recipe.formats.document import (
     BadDocument,
     Document,
     Entity,
+    Reading,
     Unreadable,
     check_entity,
     check_mention,
@@ -33,21 +34,21 @@ TITLE_LINE = re.compile(rb"[^|\t\r\n]+\|t\|")
 Lines = list[tuple[int, bytes]]
 
 
-def read_pubtator(path: Path) -> Iterator[Document | Unreadable]:
+def read_pubtator(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
     """Yield each document of a file."""
     block: Lines = []
     for number, raw in numbered_lines(path):
         if raw.strip():
             block.append((number, raw))
         elif block:
-            yield from_block(path, block)
+            yield from_block(path, block, how)
             block = []
     if block:
-        yield from_block(path, block)
+        yield from_block(path, block, how)
 
 
 @or_unreadable
-def from_block(path: Path, block: Lines) -> Document:
+def from_block(path: Path, block: Lines, how: Reading) -> Document:
     """The document of the lines up to a blank one."""
     lines = [(f"{path}:{number}", decoded(raw, path, number)) for number, raw in block]
     place, first = lines[0]
@@ -57,12 +58,13 @@ def from_block(path: Path, block: Lines) -> Document:
     rest = lines[1:]
     if rest and rest[0][1].startswith(name + ABSTRACT):
         text += "\n" + rest.pop(0)[1].removeprefix(name + ABSTRACT)
-    found = [from_line(line, name, text, at) for at, line in rest]
+    rows = [(fields_of(line, name, at), at) for at, line in rest]
+    found = [from_fields(fields, text, at) for fields, at in rows] if how.entities else []
     return checked(Document(name, text, tuple(filter(None, found)), place))
 
 
-def from_line(line: str, name: str, text: str, place: str) -> Entity | None:
-    """The entity of a line, or None for a relation."""
+def fields_of(line: str, name: str, place: str) -> list[str]:
+    """The fields of a line of a document's entity or relation."""
     fields = line.split("\t")
     if len(fields) < 4:
         expected = "ID TAB START TAB END TAB TEXT TAB TYPE, or a blank line before the next title"
@@ -71,9 +73,15 @@ def from_line(line: str, name: str, text: str, place: str) -> Entity | None:
         raise BadDocument(
             place, f"found the id {shown(fields[0])}; expected {shown(name)}, as in the title line"
         )
+    return fields
+
+
+def from_fields(fields: list[str], text: str, place: str) -> Entity | None:
+    """The entity of a line, or None for a relation."""
     if not any(is_number(field) for field in fields[1:3]):
         return None
     if len(fields) < 5 or not all(is_number(field) for field in fields[1:3]):
+        line = "\t".join(fields)
         raise BadDocument(place, f"found {shown(line)}; expected ID TAB START TAB END TAB TEXT TAB TYPE")
     entity = Entity(int(fields[1]), int(fields[2]), fields[4])
     check_entity(entity, text, place)

@@ -132,6 +132,7 @@ def write_brat(documents: Iterable[Document], folder: Path) -> None:
                 )
             names.add(stem.casefold())
             text = formatted(document, file_text, folder)
+            (part / stem).parent.mkdir(parents=True, exist_ok=True)
             (part / f"{stem}{TEXT}").write_text(text, encoding="utf-8", newline="")
             annotations = formatted(document, format_annotations, folder)
             (part / f"{stem}{ANNOTATIONS}").write_text(annotations, encoding="utf-8", newline="")

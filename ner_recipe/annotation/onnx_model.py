@@ -1,0 +1,63 @@
+"""A model that was exported to ONNX (export.py); ONNX Runtime computes it on the CPU.
+
+    Annotator("outputs/onnx", backend="onnx")
+
+onnxruntime is an extra: pip install -e '.[onnx]'.
+"""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig
+from transformers.modeling_outputs import TokenClassifierOutput
+
+from ner_recipe.launch import UsageError
+
+MODEL = "model.onnx"
+OUTPUT = "logits"
+
+
+class OnnxModel(torch.nn.Module):
+    """Gives logits when it is called as the model it was exported from.
+
+    Args:
+        folder: holds model.onnx, perhaps its weights in model.onnx.data, and config.json.
+
+    Raises:
+        UsageError: the folder holds no model.onnx that can be loaded, or onnxruntime is not installed.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, folder: str | Path):
+        super().__init__()
+        self.session = open_session(Path(folder))
+        self.names = {one.name for one in self.session.get_inputs()}
+        self.config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+    def forward(self, **inputs: torch.Tensor) -> TokenClassifierOutput:
+        arrays = {name: value.numpy() for name, value in inputs.items() if name in self.names}
+        (logits,) = self.session.run([OUTPUT], arrays)  # (batch, tokens, labels)
+        return TokenClassifierOutput(logits=torch.from_numpy(logits))
+
+
+def open_session(folder: Path):
+    """The runtime with the model of a folder, and as many threads as torch has."""
+    if not (folder / MODEL).is_file():
+        raise UsageError(
+            f"--backend onnx: found no {MODEL} in {folder}; make one with python -m "
+            f"ner_recipe.annotation.export {folder} --output_dir FOLDER, and name that folder"
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(f"--backend onnx: needs onnxruntime ({error}); pip install -e '.[onnx]'") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors have no class in common
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"--backend onnx: {folder / MODEL} can't be loaded ({reason}); export the model again"
+        ) from error
