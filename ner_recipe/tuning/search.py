@@ -317,6 +317,7 @@ def run_trials(study: optuna.Study, task: Search, report: Callable[[], None]) ->
             report()
             continue
         if not running:
+            report()  # the process that ran the last trial may have died before it wrote the results
             return
         if not waited:
             print(f"Waiting for {len(running)} trials of other processes; a dead one is run again here")

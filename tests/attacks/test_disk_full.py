@@ -10,8 +10,10 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 
 import pytest
+from conftest import run_program
 from safetensors.torch import load_file
 
 import run_ner
@@ -65,3 +67,15 @@ def test_a_limit_of_file_sizes_is_answered_the_same(sample_flags, tmp_path, caps
     error = capsys.readouterr().err
     assert code == 1 and f"--output_dir: {folder}/checkpoint-" in error and "make room there" in error
     assert not checkpoints(str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [1000, 1800, 2330])
+def test_a_full_disk_is_said_by_two_processes_too(kilobytes, sample_flags, tmp_path):
+    """The second process writes a random state of its own into the checkpoint."""
+    disk, launcher = tmp_path / "disk", (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2")
+    with small_disk(disk, kilobytes):
+        result = run_program(*sample_flags, "--output_dir", disk / "out", launcher=launcher)
+        assert result.returncode == 1 and "run_ner.py: error: --output_dir: " in result.stderr
+        assert "]: Traceback" not in result.stderr, result.stderr
+        assert not any(map(damage, checkpoints(str(disk / "out"))))
