@@ -6,6 +6,7 @@ A small tmpfs where one can be mounted; otherwise the largest file that a proces
 """
 
 import contextlib
+import os
 import re
 import resource
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import run_program
+from conftest import REPO, run_program
 from safetensors.torch import load_file
 
 import run_ner
@@ -79,3 +80,25 @@ def test_a_full_disk_is_said_by_two_processes_too(kilobytes, sample_flags, tmp_p
         assert result.returncode == 1 and "run_ner.py: error: --output_dir: " in result.stderr
         assert "]: Traceback" not in result.stderr, result.stderr
         assert not any(map(damage, checkpoints(str(disk / "out"))))
+
+
+ONLY_THE_SECOND = """
+import os, resource, sys
+import run_ner
+
+if os.environ["RANK"] == "1":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))  # its random state takes 14 KB
+sys.exit(run_ner.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_alone_can_not_write_says_so(sample_flags, tmp_path):
+    (tmp_path / "second.py").write_text(ONLY_THE_SECOND)
+    launcher, folder = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"), tmp_path / "out"
+    words = [*launcher, str(tmp_path / "second.py"), *sample_flags, "--output_dir", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    result = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1 and "[rank 1] run_ner.py: error: --output_dir: " in result.stderr
+    assert "]: Traceback" not in result.stderr, result.stderr
+    assert not any(map(damage, checkpoints(str(folder))))
