@@ -222,7 +222,8 @@ class NerTrainer(Trainer):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         # The weights, two moments of each for the optimizer, and the weights without averaging.
         copies = 4 if self.args.ema_decay else 3
-        with self.average.applied(), whole_or_none(self.args.output_dir, name, copies * self.model_bytes()):
+        place = (self.args.output_dir, name, copies * self.model_bytes(), self.args.process_index)
+        with self.average.applied(), whole_or_none(*place):
             super()._save_checkpoint(*arguments, **options)
 
     def model_bytes(self) -> int:
@@ -376,7 +377,7 @@ def train(trainer: NerTrainer) -> None:
         refuse_another_corpus(Path(args.resume_from_checkpoint), trainer.corpus)
     with save_at_signal(trainer), noting_the_step(trainer):
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    with whole_or_none(args.output_dir, "model.safetensors", trainer.model_bytes()):
+    with whole_or_none(args.output_dir, "model.safetensors", trainer.model_bytes(), args.process_index):
         trainer.save_model()
     if trainer.is_world_process_zero():
         # A pickle of the arguments is of no use to others, and nobody should load one.
