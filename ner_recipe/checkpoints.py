@@ -131,10 +131,12 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
 
 
 def nothing_to_resume(output_dir: str, damages: list[str]) -> str:
-    """Why no checkpoint in a folder can be resumed from, and what to do."""
+    """Why no checkpoint in a folder can be resumed from, and what to do. Cleans up after a finished run."""
     if damages:
         reason = f"no checkpoint in {output_dir} is whole: {'; '.join(damages)}"
     elif Path(output_dir, "run.json").is_file():
+        for unfinished in checkpoints(output_dir):  # a kill cut the deletion of the last one short
+            shutil.rmtree(unfinished, ignore_errors=True)
         reason = f"the run in {output_dir} is finished"
     else:
         reason = f"found no checkpoint in {output_dir}"
