@@ -22,7 +22,7 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ner_recipe.launch import UsageError, choose_precision
+from ner_recipe.launch import UsageError, choose_precision, join_processes
 
 LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
@@ -209,6 +209,8 @@ class RecipeArguments(TrainingArguments):
         )
         chosen, self.precision_reason = choose_precision(self)
         self.fp32_attention = chosen == "bf16" and self.use_cpu
+        if self.use_cpu and self.ddp_backend in (None, "gloo"):
+            join_processes(self.ddp_timeout)
         super().__post_init__()
         # TrainingArguments lets the launcher's environment win over an explicit --bf16 false.
         self.mixed_precision = "no" if chosen == "fp32" else chosen

@@ -24,6 +24,7 @@ CHECKPOINT_FILES = (
 )
 SHOWN = 8  # differing settings in one message
 WRITING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
+WRITING_MARKS = ("PytorchStreamWriter", "inline_container", "I/O error", "Parent directory")
 # The settings that change the trained model. A run can't be resumed with others.
 DECIDING = {
     "model": (
@@ -54,13 +55,17 @@ class WritingError(UsageError):
 
 
 @contextlib.contextmanager
-def whole_or_none(output_dir: str, name: str, needed: int) -> Iterator[None]:
+def whole_or_none(output_dir: str, name: str, needed: int, process: int = 0) -> Iterator[None]:
     """Remove what the block began to write to `output_dir/name` if it fails.
+
+    A process other than the first removes only its own file, because the first one may be writing to the same
+    folder. A checkpoint without that file is not resumed from.
 
     Args:
         output_dir: the folder of the run.
         name: a checkpoint's folder, or the file of the model.
         needed: bytes that it takes, for the message.
+        process: the number of this process.
 
     Raises:
         WritingError: with the place, the space needed and free, and the way on.
@@ -71,7 +76,9 @@ def whole_or_none(output_dir: str, name: str, needed: int) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         if not is_writing_error(error):
             raise
-        if place.is_dir():
+        if process:
+            (place / f"rng_state_{process}.pth").unlink(missing_ok=True)
+        elif place.is_dir():
             shutil.rmtree(place, ignore_errors=True)
         else:
             place.unlink(missing_ok=True)
@@ -83,17 +90,21 @@ def whole_or_none(output_dir: str, name: str, needed: int) -> Iterator[None]:
             else "then start the same command again"
         )
         reason = (isinstance(error, OSError) and error.strerror) or "no space left, or the disk failed"
+        end = "is not resumed from" if process else "was removed"
         raise WritingError(
             f"--output_dir: {place} can't be written ({reason}); it takes about {needed:,} bytes, and "
-            f"{free:,} are free; make room there, {then}. The unfinished {name} was removed"
+            f"{free:,} are free; make room there, {then}. The unfinished {name} {end}"
         ) from error
 
 
 def is_writing_error(error: Exception) -> bool:
-    """Whether an error came from writing a file. torch and safetensors wrap that of the system."""
+    """Whether an error came from writing a file. torch and safetensors wrap that of the system.
+
+    A folder that is missing was removed by another process, which could not write to it.
+    """
     if isinstance(error, OSError):
         return error.errno in WRITING_ERRNOS
-    return any(mark in str(error) for mark in ("PytorchStreamWriter", "inline_container", "I/O error"))
+    return any(mark in str(error) for mark in WRITING_MARKS)
 
 
 def checkpoint_problems(args: RecipeArguments) -> list[str]:
@@ -120,10 +131,12 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
 
 
 def nothing_to_resume(output_dir: str, damages: list[str]) -> str:
-    """Why no checkpoint in a folder can be resumed from, and what to do."""
+    """Why no checkpoint in a folder can be resumed from, and what to do. Cleans up after a finished run."""
     if damages:
         reason = f"no checkpoint in {output_dir} is whole: {'; '.join(damages)}"
     elif Path(output_dir, "run.json").is_file():
+        for unfinished in checkpoints(output_dir):  # a kill cut the deletion of the last one short
+            shutil.rmtree(unfinished, ignore_errors=True)
         reason = f"the run in {output_dir} is finished"
     else:
         reason = f"found no checkpoint in {output_dir}"

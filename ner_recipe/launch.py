@@ -3,8 +3,10 @@
 sys.exit(run_command("run_ner.py", argv, parse, work, when_interrupted="..."))
 """
 
+import datetime
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +21,8 @@ CGROUP_QUOTAS = (
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
 
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, and a limit of the shell
+TOO_LATE = re.compile(r"Timed out waiting \d+ms|Application timeout caused pair closure")  # gloo's words
 
 
 class UsageError(ValueError):
@@ -58,6 +60,10 @@ def run_command(
             f"error: {place} can't be written ({error.strerror}); make room on that disk, then start again"
         )
         code = 1
+    except RuntimeError as error:
+        if (lost := lost_process(error)) is None:
+            raise
+        message, code = f"error: {lost}", 1
     except KeyboardInterrupt as error:
         message = f"interrupted; {error if str(error) else when_interrupted}"
         code = getattr(error, "exit_code", 130)
@@ -66,6 +72,34 @@ def run_command(
     if speaks:
         print(f"{who}{program}: {message}", file=sys.stderr)
     return code
+
+
+def lost_process(error: RuntimeError) -> str | None:
+    """What an error of gloo means to a user; None for any other error.
+
+    Its class is that of any other error, so only its text tells. A note of the error says where it happened.
+    """
+    text, where = str(error), "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+    if TOO_LATE.search(text):
+        found = f"another process did not answer within --ddp_timeout seconds{where}; it hangs"
+    elif "gloo/transport" in text:
+        found = f"the connection to another process was lost{where}; it was killed or has failed"
+    else:
+        return None
+    return (
+        f"{found}, or its machine has. See what it and the launcher print, then start the same command with "
+        "--resume_from_checkpoint if a checkpoint was saved"
+    )
+
+
+def join_processes(timeout: float) -> None:
+    """Connect the processes of a run on CPUs, which wait so many seconds for each other.
+
+    transformers passes --ddp_timeout on only where it finds a GPU. It uses a connection that exists.
+    """
+    launched = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if launched and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout))
 
 
 def one_process_note(world_size: int) -> list[str]:

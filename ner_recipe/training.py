@@ -4,11 +4,12 @@ model, tokenizer, splits = prepare(["train", "validation"], model_args, data_arg
 trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import datasets
@@ -221,7 +222,8 @@ class NerTrainer(Trainer):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         # The weights, two moments of each for the optimizer, and the weights without averaging.
         copies = 4 if self.args.ema_decay else 3
-        with self.average.applied(), whole_or_none(self.args.output_dir, name, copies * self.model_bytes()):
+        place = (self.args.output_dir, name, copies * self.model_bytes(), self.args.process_index)
+        with self.average.applied(), whole_or_none(*place):
             super()._save_checkpoint(*arguments, **options)
 
     def model_bytes(self) -> int:
@@ -373,9 +375,9 @@ def train(trainer: NerTrainer) -> None:
     args = trainer.args
     if args.resume_from_checkpoint:
         refuse_another_corpus(Path(args.resume_from_checkpoint), trainer.corpus)
-    with save_at_signal(trainer):
+    with save_at_signal(trainer), noting_the_step(trainer):
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    with whole_or_none(args.output_dir, "model.safetensors", trainer.model_bytes()):
+    with whole_or_none(args.output_dir, "model.safetensors", trainer.model_bytes(), args.process_index):
         trainer.save_model()
     if trainer.is_world_process_zero():
         # A pickle of the arguments is of no use to others, and nobody should load one.
@@ -386,6 +388,16 @@ def train(trainer: NerTrainer) -> None:
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
     trainer.save_state()
+
+
+@contextlib.contextmanager
+def noting_the_step(trainer: Trainer) -> Iterator[None]:
+    """Add to an error of torch after which step it came."""
+    try:
+        yield
+    except RuntimeError as error:
+        error.add_note(f"after step {trainer.state.global_step}")
+        raise
 
 
 def refuse_another_corpus(checkpoint: Path, corpus: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import urllib.parse
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
 import yaml
@@ -57,6 +58,8 @@ class HubServer(LoopbackServer):
         self.repos: dict[tuple[str, str], Repo] = {}  # (models or datasets, USER/NAME)
         self.blobs: dict[str, bytes] = {}
         self.faults: dict[tuple[str, str], int | str] = {}
+        # Told of each request as it comes, and again when the Hub has acted but not answered.
+        self.watch: Callable[[str], None] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -89,6 +92,7 @@ class HubHandler(BaseHTTPRequestHandler):
         self.path = urllib.parse.unquote(self.path)
         self.query = urllib.parse.parse_qs(query)
         self.hub.requests.append(f"{self.command} {self.path}")
+        self.tell("before")
         for (method, start), fault in self.hub.faults.items():
             if method == self.command and self.path.startswith(start):
                 self.fail(fault)
@@ -121,7 +125,12 @@ class HubHandler(BaseHTTPRequestHandler):
             return body
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
+    def tell(self, when: str) -> None:
+        if self.hub.watch:
+            self.hub.watch(f"{when} {self.command} {self.path}")
+
     def send(self, body: bytes, status: int = 200, **headers: str) -> None:
+        self.tell("after")
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)

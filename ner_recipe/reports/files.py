@@ -38,10 +38,15 @@ RESULT_FILES = (
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, so that an interrupted run leaves the earlier one readable."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Like write_text, for pictures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error  # the system's names no file

@@ -9,6 +9,7 @@ accelerate launch lr_range_test.py CONFIG.yaml
 import contextlib
 import copy
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -33,7 +34,7 @@ from ner_recipe.checks import beside, number_problems, place_problems, refuse, s
 from ner_recipe.corpora.splits import label_names
 from ner_recipe.models import load_model
 from ner_recipe.reports.figures import COLOURS
-from ner_recipe.reports.files import write_text
+from ner_recipe.reports.files import write_bytes, write_text
 from ner_recipe.reports.record import device_name, listed_settings, package_versions
 from ner_recipe.training import build_trainer, prepare
 from ner_recipe.tuning.lr_rules import RECOMMENDED, RULES, Suggestion, finite_part, smooth, suggest
@@ -436,11 +437,12 @@ def write_results(settings: Sequence[Setting], facts: Mapping, test: RangeTestAr
     figure = draw(settings, test, title)
     text = as_json(settings, facts, test)
     names = ["lr_range_test.png", "lr_range_test.svg"]
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in names:
-            figure.savefig(Path(scratch, name), dpi=150)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            (folder / name).write_bytes(Path(scratch, name).read_bytes())
+    pictures = {}
+    for name in names:
+        content = io.BytesIO()
+        figure.savefig(content, format=name[-3:], dpi=150)
+        pictures[name] = content.getvalue()
+    for name, picture in pictures.items():
+        write_bytes(folder / name, picture)
     write_text(folder / "lr_range_test.json", text + "\n")
     return [*names, "lr_range_test.json"]

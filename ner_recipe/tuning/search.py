@@ -9,9 +9,11 @@ From the command line: accelerate launch hyperparameter_search.py CONFIG.yaml
 import copy
 import dataclasses
 import fnmatch
+import io
 import json
 import logging
 import math
+import random
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +37,7 @@ from ner_recipe.checks import beside, number_problems, place_problems, refuse, s
 from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.launch import UsageError
 from ner_recipe.models import load_model
-from ner_recipe.reports.files import write_text
+from ner_recipe.reports.files import write_bytes, write_text
 from ner_recipe.reports.record import current_commit, unusual_protocol
 from ner_recipe.training import SplitScorer
 from ner_recipe.tuning.search_space import Space, end_problems, holder, read_space, suggested
@@ -220,10 +222,11 @@ class Search:
         if self.is_surplus(trial):
             trial.set_user_attr(SURPLUS, trial.number)
             raise SurplusTrial
-        # Processes that start together must draw different values, one process alone the same each time.
-        trial.study.sampler = sampler(self.args.seed + trial.number)
+        place = self.place(trial)
         model_args, data_args = copy.copy(self.model_args), copy.copy(self.data_args)
         for name, choices in self.space.items():
+            # Trials that start together must draw different values, and a trial that is run again the same.
+            trial.study.sampler = sampler(f"{self.args.seed} {place} {name}")
             value = suggested(trial, name, choices)
             setattr(holder(name, (model_args, data_args, self.trainer.args)), name, value)
         splits = {
@@ -248,6 +251,21 @@ class Search:
             raise optuna.TrialPruned(f"the score is {score}")
         self.objectives.append(score)
         return max(self.objectives) if self.args.greater_is_better else min(self.objectives)
+
+    def place(self, trial: optuna.Trial) -> int:
+        """How many trials the search had begun before this one, or before the trial that this one repeats.
+
+        Unlike the number of a trial it does not depend on kills.
+        """
+        trials = trial.study.get_trials(deepcopy=False)
+        repeated = repeated_trial(trials[trial.number])
+        first = trial.number if repeated is None else repeated
+        return sum(
+            repeated_trial(one) is None
+            and not is_marked_surplus(one)
+            and not (one.state == TrialState.RUNNING and self.is_stillborn(one))
+            for one in trials[:first]
+        )
 
     def is_surplus(self, trial: optuna.Trial) -> bool:
         """Whether the search has its trials without this one.
@@ -277,9 +295,14 @@ class Search:
         return now - self.first_seen.setdefault(trial.number, now) > GRACE_SECONDS
 
 
-def sampler(seed: int) -> optuna.samplers.BaseSampler:
-    """Optuna's default sampler, aware of the trials that other processes run."""
-    return optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
+def sampler(name: str) -> optuna.samplers.BaseSampler:
+    """Optuna's default sampler, aware of the trials that other processes run, and seeded by a name."""
+    return optuna.samplers.TPESampler(seed=random.Random(name).getrandbits(32), constant_liar=True)
+
+
+def repeated_trial(trial: FrozenTrial) -> int | None:
+    """The number of the first attempt at a trial that is run again; None for any other trial."""
+    return optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
 
 
 def run_trials(study: optuna.Study, task: Search, report: Callable[[], None]) -> None:
@@ -294,6 +317,7 @@ def run_trials(study: optuna.Study, task: Search, report: Callable[[], None]) ->
             report()
             continue
         if not running:
+            report()  # the process that ran the last trial may have died before it wrote the results
             return
         if not waited:
             print(f"Waiting for {len(running)} trials of other processes; a dead one is run again here")
@@ -391,7 +415,9 @@ def draw(study: optuna.Study, folder: Path, score: str) -> list[str]:
         if name == "optimization_history":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for kind in ("png", "svg"):
-            axes.figure.savefig(folder / f"{name}.{kind}", dpi=150, bbox_inches="tight")
+            content = io.BytesIO()
+            axes.figure.savefig(content, format=kind, dpi=150, bbox_inches="tight")
+            write_bytes(folder / f"{name}.{kind}", content.getvalue())
         plt.close(axes.figure)
     return [f"{name}.{kind}" for name in pictures for kind in ("png", "svg")]
 

@@ -1,4 +1,4 @@
-"""Run the attacks, the fuzzing, the full disk and the kills, and write what happened to docs/reliability.md.
+"""Run all attacks (inputs, fuzzing, full disks, kills, processes) and write docs/reliability.md.
 
 python tests/attacks/record.py --kills 30
 python tests/attacks/record.py --kills 5 -k "not clean-up-2"     # a selection, as pytest's -k
@@ -17,12 +17,16 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = REPO / "docs" / "reliability.md"
+ELSEWHERE = "tests/test_annotate.py::test_killed_at_any_moment_it_goes_on_to_the_same_bytes"
 TEMPLATE = Path(__file__).with_name("page.md")
 PARTS = {
     "test_inputs": "inputs",
     "test_fuzzing": "fuzzing",
     "test_disk_full": "full disk",
     "test_kills": "kills",
+    "test_annotate": "kills of annotate.py",
+    "test_processes": "processes",
+    "test_audit": "dependencies",
 }
 
 
@@ -35,7 +39,7 @@ def parse() -> argparse.Namespace:
 
 def run_suite(given: argparse.Namespace, report: Path) -> None:
     words = ["-n0", "-m", "slow or not slow", f"--junitxml={report}", "-o", "junit_family=xunit1"]
-    words += ["tests/attacks"]
+    words += ["tests/attacks", ELSEWHERE]
     words += ["-k", given.k] if given.k else []
     environment = {**os.environ, "NER_KILLS": str(given.kills)}
     subprocess.run([sys.executable, "-m", "pytest", *words], cwd=REPO, env=environment)

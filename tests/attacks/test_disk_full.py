@@ -6,16 +6,19 @@ A small tmpfs where one can be mounted; otherwise the largest file that a proces
 """
 
 import contextlib
+import os
 import re
 import resource
 import shutil
 import subprocess
+import sys
 
 import pytest
+from conftest import REPO, run_program
 from safetensors.torch import load_file
 
 import run_ner
-from ner_recipe.checkpoints import checkpoints, damage
+from ner_recipe.checkpoints import checkpoints, damage, last_checkpoint
 
 
 @contextlib.contextmanager
@@ -65,3 +68,37 @@ def test_a_limit_of_file_sizes_is_answered_the_same(sample_flags, tmp_path, caps
     error = capsys.readouterr().err
     assert code == 1 and f"--output_dir: {folder}/checkpoint-" in error and "make room there" in error
     assert not checkpoints(str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [1000, 1800, 2330])
+def test_a_full_disk_is_said_by_two_processes_too(kilobytes, sample_flags, tmp_path):
+    """The second process writes a random state of its own into the checkpoint."""
+    disk, launcher = tmp_path / "disk", (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2")
+    with small_disk(disk, kilobytes):
+        result = run_program(*sample_flags, "--output_dir", disk / "out", launcher=launcher)
+        assert result.returncode == 1 and "run_ner.py: error: --output_dir: " in result.stderr
+        assert "]: Traceback" not in result.stderr, result.stderr
+        assert not any(map(damage, checkpoints(str(disk / "out"))))
+
+
+ONLY_THE_SECOND = """
+import os, resource, sys
+import run_ner
+
+if os.environ["RANK"] == "1":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))  # its random state takes 14 KB
+sys.exit(run_ner.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_alone_can_not_write_says_so(sample_flags, tmp_path):
+    (tmp_path / "second.py").write_text(ONLY_THE_SECOND)
+    launcher, folder = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"), tmp_path / "out"
+    words = [*launcher, str(tmp_path / "second.py"), *sample_flags, "--output_dir", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    result = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1 and "[rank 1] run_ner.py: error: --output_dir: " in result.stderr
+    assert "]: Traceback" not in result.stderr, result.stderr
+    assert last_checkpoint(str(folder)) is None, "the next run does not take it for a whole one"

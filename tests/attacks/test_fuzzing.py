@@ -2,18 +2,24 @@
 
     python -m pytest tests/attacks/test_fuzzing.py
     NER_FUZZ=5000 python -m pytest tests/attacks/test_fuzzing.py     # more inputs of each kind
+    python -m pytest -m slow tests/attacks/test_fuzzing.py           # with atheris, if it is installed
 
 Each reader either understands the input or raises its own error, which names the file.
 """
 
 import dataclasses
+import importlib.util
 import itertools
 import os
 import re
+import subprocess
+import sys
 import unicodedata
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -191,3 +197,14 @@ def tags_of(html: str) -> list[str]:
     reader.handle_starttag = lambda tag, attributes: found.append(tag)
     reader.feed(html)
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in dir() if name.startswith("test_")])
+def test_atheris_finds_no_other_error(name, tmp_path):
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed (pip install atheris)")
+    words = [sys.executable, str(Path(__file__).with_name("coverage_fuzz.py")), name, "-seed=1"]
+    words += [f"-runs={20 * fuzz.max_examples}", "-len_control=0", "-max_len=400"]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0 and "DONE" in result.stderr, result.stdout[-2000:] + result.stderr[-2000:]
