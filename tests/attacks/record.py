@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
 
 
 def run_suite(given: argparse.Namespace, report: Path) -> None:
-    words = ["-n0", "-m", "slow or not slow", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+    words = ["-n2", "-m", "slow or not slow", f"--junitxml={report}", "-o", "junit_family=xunit1"]
     words += ["tests/attacks", ELSEWHERE]
     words += ["-k", given.k] if given.k else []
     environment = {**os.environ, "NER_KILLS": str(given.kills)}
