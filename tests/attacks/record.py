@@ -32,7 +32,9 @@ PARTS = {
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=5, help="killed runs in a test; a third with two processes")
+    parser.add_argument(
+        "--kills", type=int, default=5, help="killed runs in a test; a third with two processes"
+    )
     parser.add_argument("-k", default="", help="a selection of the tests")
     return parser.parse_args()
 
