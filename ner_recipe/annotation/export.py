@@ -3,7 +3,8 @@
     python -m ner_recipe.annotation.export outputs/quickstart --output_dir outputs/quickstart_onnx
     python -m ner_recipe.annotation.export USER/NAME --output_dir outputs/onnx_int8 --int8
 
-The folder holds model.onnx, model.onnx.data, the configuration and the tokenizer. It needs the extra onnx.
+The folder holds model.onnx, model.onnx.data, the configuration and the tokenizer.
+The export needs an extra: pip install -e '.[onnx]'.
 """
 
 import argparse

@@ -21,8 +21,8 @@ from ner_recipe.annotation.run import Job
 class Progress:
     """Counts what this run does, and shows it as a bar that begins with what earlier runs did.
 
-    How many documents there will be is only known at the end. It is estimated by size, from the sources that
-    are complete, or until there is one from the start of the first. With --rank it is about that task only.
+    The number of documents is known only at the end. It is estimated by size: from the complete sources, or
+    from the start of the first source while none is complete. With --rank it is that of the task.
     """
 
     def __init__(self, job: Job, given: argparse.Namespace):

@@ -119,7 +119,9 @@ def add_finding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--backend", choices=BACKENDS, default=TORCH, help="onnx: MODEL is a folder that was exported to ONNX"
     )
-    group.add_argument("--device", help="as torch names it (default: cuda if there is one, else cpu)")
+    group.add_argument(
+        "--device", help="as torch names it (default: cuda if there is one, else cpu; onnx: cpu)"
+    )
     group.add_argument(
         "--precision", choices=("fp32", "bf16"), help="default: bf16 where it is fast, else fp32"
     )

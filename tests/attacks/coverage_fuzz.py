@@ -1,4 +1,4 @@
-"""Give a test of test_fuzzing.py the inputs that reach new lines of the recipe, which atheris looks for.
+"""Run a test of test_fuzzing.py on inputs that reach new lines of the recipe; atheris searches for them.
 
     pip install atheris
     python tests/attacks/coverage_fuzz.py test_words_on_the_page_and_the_terminal_are_text -runs=9000

@@ -1,6 +1,6 @@
 """The pinned versions against the published advisories of pip-audit.
 
-    pip install pip-audit      # into an environment of its own: it brings 13 packages
+    pip install pip-audit      # into an environment of its own, on the PATH: it brings 13 packages
     python -m pytest -m slow tests/attacks/test_audit.py
 
 Needs the network: the advisories are those of pypi.org.
