@@ -57,7 +57,8 @@ def rows(tmp_path) -> list[dict]:
 
 
 def test_the_best_setting_is_run_ners_own(config, tmp_path, capsys):
-    path = config(SPACE, n_trials=6, metric_for_best_model="loss")
+    # With this seed the sixth trial has a low rate, which is pruned.
+    path = config(SPACE, n_trials=6, metric_for_best_model="loss", seed=10)
     assert hyperparameter_search.main([path]) == 0
     assert {entry.name for entry in tmp_path.iterdir()} == {"search", "search.yaml"}
     pictures = {
