@@ -416,6 +416,16 @@ def test_the_bar_says_how_many_documents_there_are(suffix, trained, texts, tmp_p
     assert (bar.n, bar.total) == (len(documents) - 7, len(documents))
 
 
+def test_empty_and_damaged_files_may_come_first(trained, tmp_path):
+    (tmp_path / "a.txt").touch()
+    run(trained, tmp_path / "a.txt", "--output_dir", tmp_path / "empty")
+    assert rows_in(tmp_path / "empty") == [{"id": "a", "entities": []}]
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    (tmp_path / "b.jsonl").write_text('{"text": "IL-2"}\n')
+    run(trained, tmp_path / "a.parquet", tmp_path / "b.jsonl", "--output_dir", tmp_path / "out", code=3)
+    assert [row["id"] for row in rows_in(tmp_path / "out")] == ["b.jsonl:1"]
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

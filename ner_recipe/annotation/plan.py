@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 from pyarrow import parquet
 
 from jnlpba_dataset import file_sha256
@@ -180,7 +181,7 @@ def documents_per_byte(source: Source, settings: Settings) -> float | None:
         for file in source.files:
             path = Path(file.path)
             if "parquet" in (settings.input_format, suffix_of(path).removeprefix(".")):
-                return parquet.read_metadata(path).num_rows / file.bytes
+                return rows_per_byte(path)
             with path.open("rb") as whole:
                 start = whole.read(SAMPLE_BYTES - read)
             Path(folder, path.name).write_bytes(start)
@@ -189,7 +190,15 @@ def documents_per_byte(source: Source, settings: Settings) -> float | None:
                 documents += 1
             if read == SAMPLE_BYTES:
                 break
-    return documents / read if documents else None
+    return documents / read if documents and read else None  # an empty text is a document of no byte
+
+
+def rows_per_byte(path: Path) -> float | None:
+    """Of a Parquet file; None if it is damaged."""
+    try:
+        return parquet.read_metadata(path).num_rows / path.stat().st_size
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def belongs_to(rank: int, tasks: int, source: int, chunk: int, sources: int) -> bool:
