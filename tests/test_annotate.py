@@ -460,6 +460,10 @@ def test_other_bad_input(trained, tiny_bert, inputs, tmp_path, capsys):
     run(tiny_bert, inputs, "--output_dir", tmp_path / "out", code=2)  # an encoder without a head
     assert "weights are missing" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    latin = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    latin.write_text("IL-2")
+    run(trained, latin, "--output_dir", tmp_path / "out", code=2)
+    assert "found a name that is not UTF-8" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json.part").write_text("{")  # left by a kill
     run(trained, inputs, "--output_dir", tmp_path / "out", code=3)

@@ -80,6 +80,8 @@ def input_files(inputs: Sequence[str], output_dir: Path, settings: Settings) -> 
             f"INPUT: {unknown[0]}: found an unknown kind of file; expected {', '.join(SUFFIXES)}, or add "
             "--input_format"
         )
+    if strange := [str(path) for path in paths if not is_unicode(path)]:
+        raise UsageError(f"INPUT: {strange[0]!r}: found a name that is not UTF-8; rename the file or folder")
     root = common_folder(inputs)
     refuse_one_id_for_two(paths, settings)
     try:
@@ -88,6 +90,15 @@ def input_files(inputs: Sequence[str], output_dir: Path, settings: Settings) -> 
         ]
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}; expected a file that can be read") from None
+
+
+def is_unicode(path: Path) -> bool:
+    """Whether ids and the manifest can hold the path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def refuse_idle_flags(given: argparse.Namespace, files: Sequence[InputFile]) -> None:
