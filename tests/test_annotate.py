@@ -28,6 +28,7 @@ from test_page import browser, opened  # noqa: F401 (fixtures)
 from transformers import pipeline
 
 import annotate
+from ner_recipe.annotation.output import refuse_labels
 from ner_recipe.annotation.progress import Progress
 from ner_recipe.annotation.run import Job, run_task
 from ner_recipe.annotation.settings import parse
@@ -397,6 +398,7 @@ def test_flags_that_these_inputs_or_this_model_give_no_effect_are_refused(traine
         run(model_folder, *inputs, "--output_dir", tmp_path / "out", *flags, code=2)
         assert says in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+    refuse_labels(["bioc"], ["a\x01"])  # which BioC's XML could not hold, but its JSON can
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet", ".xml"])
