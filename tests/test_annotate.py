@@ -434,6 +434,7 @@ def test_empty_and_damaged_files_may_come_first(trained, tmp_path):
         (["--min_score", "2"], "--min_score: found 2.0; expected a probability"),
         (["--rank", "2", "--tasks", "2"], "--rank: found 2; expected less than --tasks, which is 2"),
         (["--rank", "0", "--workers", "2"], "--rank: does one task"),
+        (["--tasks", "2"], "--tasks: has no effect alone; add --rank or --workers"),
         (["--chunk_documents", "0"], "--chunk_documents: found 0; expected at least 1"),
         (["--decoding", "pipeline", "--stride", "200"], "--stride: found 200; expected at most 127, half"),
         (["--model_revision", "v1"], "--model_revision: 'v1' has no effect on the folder"),
