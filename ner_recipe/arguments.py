@@ -33,6 +33,7 @@ JSON_FLAGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activatio
 STRATEGIES = {"eval_strategy": IntervalStrategy, "save_strategy": SaveStrategy}
 UNSUPPORTED = ("deepspeed", "fsdp", "fsdp_config", "parallelism_config")  # they write other checkpoints
 GPU_BACKENDS = ("nccl", "xccl", "hccl", "cncl", "mccl")
+LONGEST_WAIT = 10**9  # seconds; torch counts nanoseconds in 64 bits
 KINDS = {"int": "a whole number", "float": "a number", "dict": "a JSON object"}  # what a parser's type reads
 
 
@@ -237,6 +238,10 @@ def early_problems(args: RecipeArguments) -> list[str]:
     if args.torch_empty_cache_steps is not None and args.torch_empty_cache_steps < 1:
         problems.append(
             f"--torch_empty_cache_steps: found {args.torch_empty_cache_steps}; expected at least 1"
+        )
+    if not 1 <= args.ddp_timeout < LONGEST_WAIT:  # the processes are connected before the other checks
+        problems.append(
+            f"--ddp_timeout: found {args.ddp_timeout}; expected at least 1 and less than {LONGEST_WAIT}"
         )
     if args.ddp_backend in GPU_BACKENDS and (args.use_cpu or not torch.accelerator.is_available()):
         problems.append(f"--ddp_backend: {args.ddp_backend} needs GPUs, and this run uses a CPU; use gloo")

@@ -135,8 +135,9 @@ def nothing_to_resume(output_dir: str, damages: list[str]) -> str:
     if damages:
         reason = f"no checkpoint in {output_dir} is whole: {'; '.join(damages)}"
     elif Path(output_dir, "run.json").is_file():
-        for unfinished in checkpoints(output_dir):  # a kill cut the deletion of the last one short
-            shutil.rmtree(unfinished, ignore_errors=True)
+        for folder in checkpoints(output_dir):
+            if not (folder / STATE_FILE).exists():  # a kill cut its deletion short
+                shutil.rmtree(folder, ignore_errors=True)
         reason = f"the run in {output_dir} is finished"
     else:
         reason = f"found no checkpoint in {output_dir}"

@@ -39,7 +39,7 @@ RANGES = {
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
     **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
     **dict.fromkeys(("eval_accumulation_steps", "save_total_limit", "ddp_bucket_cap_mb"), (1, math.inf)),
-    **dict.fromkeys(("dataloader_prefetch_factor", "ddp_timeout"), (1, math.inf)),
+    "dataloader_prefetch_factor": (1, math.inf),
     **dict.fromkeys(("train_batch_tokens", "stride", "dataloader_num_workers"), (0, math.inf)),
     **dict.fromkeys(("eval_delay", "neftune_noise_alpha", "adam_epsilon", "max_grad_norm"), (0, math.inf)),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), (0, 1)),

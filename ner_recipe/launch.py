@@ -82,7 +82,7 @@ def lost_process(error: RuntimeError) -> str | None:
     text, where = str(error), "".join(f" {note}" for note in getattr(error, "__notes__", ()))
     if TOO_LATE.search(text):
         found = f"another process did not answer within --ddp_timeout seconds{where}; it hangs"
-    elif "gloo/transport" in text:
+    elif "gloo/transport" in text and "enforce fail" not in text:  # which is a wrong setting or call
         found = f"the connection to another process was lost{where}; it was killed or has failed"
     else:
         return None
@@ -96,10 +96,22 @@ def join_processes(timeout: float) -> None:
     """Connect the processes of a run on CPUs, which wait so many seconds for each other.
 
     transformers passes --ddp_timeout on only where it finds a GPU. It uses a connection that exists.
+
+    Raises:
+        UsageError: the other processes were not started, or can't be reached.
     """
     launched = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
     if launched and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout))
+        try:
+            torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout))
+        except RuntimeError as error:
+            if lost_process(error):
+                raise
+            reason = str(error).partition("\n")[0][:300]
+            raise UsageError(
+                f"the processes of this run can't be connected ({reason}); start all of them within "
+                "--ddp_timeout seconds, with the same MASTER_ADDR and MASTER_PORT"
+            ) from error
 
 
 def one_process_note(world_size: int) -> list[str]:

@@ -28,6 +28,7 @@ from test_page import browser, opened  # noqa: F401 (fixtures)
 from transformers import pipeline
 
 import annotate
+from ner_recipe.annotation.output import refuse_labels
 from ner_recipe.annotation.progress import Progress
 from ner_recipe.annotation.run import Job, run_task
 from ner_recipe.annotation.settings import parse
@@ -397,6 +398,7 @@ def test_flags_that_these_inputs_or_this_model_give_no_effect_are_refused(traine
         run(model_folder, *inputs, "--output_dir", tmp_path / "out", *flags, code=2)
         assert says in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+    refuse_labels(["bioc"], ["a\x01"])  # which BioC's XML could not hold, but its JSON can
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet", ".xml"])
@@ -416,12 +418,23 @@ def test_the_bar_says_how_many_documents_there_are(suffix, trained, texts, tmp_p
     assert (bar.n, bar.total) == (len(documents) - 7, len(documents))
 
 
+def test_empty_and_damaged_files_may_come_first(trained, tmp_path):
+    (tmp_path / "a.txt").touch()
+    run(trained, tmp_path / "a.txt", "--output_dir", tmp_path / "empty")
+    assert rows_in(tmp_path / "empty") == [{"id": "a", "entities": []}]
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    (tmp_path / "b.jsonl").write_text('{"text": "IL-2"}\n')
+    run(trained, tmp_path / "a.parquet", tmp_path / "b.jsonl", "--output_dir", tmp_path / "out", code=3)
+    assert [row["id"] for row in rows_in(tmp_path / "out")] == ["b.jsonl:1"]
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
         (["--min_score", "2"], "--min_score: found 2.0; expected a probability"),
         (["--rank", "2", "--tasks", "2"], "--rank: found 2; expected less than --tasks, which is 2"),
         (["--rank", "0", "--workers", "2"], "--rank: does one task"),
+        (["--tasks", "2"], "--tasks: has no effect alone; add --rank or --workers"),
         (["--chunk_documents", "0"], "--chunk_documents: found 0; expected at least 1"),
         (["--decoding", "pipeline", "--stride", "200"], "--stride: found 200; expected at most 127, half"),
         (["--model_revision", "v1"], "--model_revision: 'v1' has no effect on the folder"),
@@ -450,6 +463,10 @@ def test_other_bad_input(trained, tiny_bert, inputs, tmp_path, capsys):
     run(tiny_bert, inputs, "--output_dir", tmp_path / "out", code=2)  # an encoder without a head
     assert "weights are missing" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    latin = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    latin.write_text("IL-2")
+    run(trained, latin, "--output_dir", tmp_path / "out", code=2)
+    assert "found a name that is not UTF-8" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json.part").write_text("{")  # left by a kill
     run(trained, inputs, "--output_dir", tmp_path / "out", code=3)

@@ -535,6 +535,7 @@ def entity(*edges: int, label: str = "X") -> Entity:
         ("brat", Document("/b", ""), "found the id '/b'"),
         ("brat", Document("a.txt/b", ""), "found the id 'a.txt/b'"),
         ("brat", Document("..", ""), "found the id '..'"),
+        ("brat", Document("a/" * 2000 + "b", ""), "expected one that can be a file's name"),
         ("brat", Document("first", ""), "found the id 'first' twice"),
         ("brat", Document("1", "\ufeff"), "found a byte-order mark at the start of the text"),
         ("brat", Document("1", "a", (entity(0, 1, label="cell type"),)), "found the label 'cell type'"),

@@ -4,12 +4,13 @@ python -m pytest tests/test_launch.py
 """
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import REPO, run_program
 
 from ner_recipe import launch
 from ner_recipe.launch import UsageError, run_command
@@ -41,6 +42,9 @@ def test_foreseen_errors_are_one_line_with_their_exit_code(capsys):
 def test_an_unforeseen_error_passes_through_so_that_python_shows_its_traceback():
     with pytest.raises(ZeroDivisionError):
         end(work=lambda: 1 / 0)
+    mismatch = RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:456] op.preamble.length. 4000 vs 4")
+    with pytest.raises(RuntimeError, match="4000 vs 4"):
+        end(work=failing(mismatch))
 
 
 def test_every_rank_says_why_it_died_but_only_one_reports_a_bad_command_line(monkeypatch, capsys):
@@ -50,6 +54,21 @@ def test_every_rank_says_why_it_died_but_only_one_reports_a_bad_command_line(mon
     assert capsys.readouterr().err == ""
     assert end(work=failing(UsageError("my disk is full"))) == 2
     assert capsys.readouterr().err == "[rank 3] program.py: error: my disk is full\n"
+
+
+def test_processes_that_are_not_started_are_one_sentence(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for seconds, says in (
+        ("0", "--ddp_timeout: found 0; expected at least 1"),
+        ("1", "the processes of this run can't be connected (Timed out after"),
+    ):
+        flags = ("--use_cpu", "--do_train", "--output_dir", tmp_path / "out", "--ddp_timeout", seconds)
+        result = run_program(*flags, env={**os.environ, **place})
+        assert result.returncode == 2 and f"run_ner.py: error: {says}" in result.stderr, result.stderr
+        assert "Traceback" not in result.stderr
 
 
 ONE_RANK_FAILS = """

@@ -68,7 +68,9 @@ def run(*words: object, code: int = 0) -> None:
     assert annotate.main([*map(str, words), "--disable_tqdm"]) == code
 
 
-def test_annotate_goes_on_only_with_the_same_backend_and_file(trained, exported, texts, tmp_path, capsys):
+def test_annotate_goes_on_only_with_the_same_backend_and_file(
+    trained, exported, texts, tmp_path, monkeypatch, capsys
+):
     model = shutil.copytree(exported, tmp_path / "model")
     (tmp_path / "in.txt").write_text("\n".join(text.text for text in texts))
     inputs = [tmp_path / "in.txt", "--lines", "--output_dir", tmp_path / "out"]
@@ -89,6 +91,9 @@ def test_annotate_goes_on_only_with_the_same_backend_and_file(trained, exported,
         file.write(b"\0")
     run(model, *inputs, "--backend", "onnx", code=2)
     assert "model.onnx.data differ" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    run(model, *inputs, "--backend", "onnx", code=2)
+    assert "--backend onnx: needs onnxruntime" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -114,8 +119,9 @@ def test_damaged_files_and_missing_packages_are_one_sentence(
     (damaged / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(UsageError, match="damaged/model.onnx can't be loaded .*; export the model again"):
         Annotator(damaged, backend="onnx")
-    assert export.main([str(trained), "--output_dir", str(damaged)]) == 2
-    assert "expected a new or empty folder" in capsys.readouterr().err
+    for folder in (str(damaged), "."):
+        assert export.main([str(trained), "--output_dir", folder]) == 2
+        assert "expected the name of a new or empty folder" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"needs onnxruntime .* pip install -e '.\[onnx\]'"):
         Annotator(exported, backend="onnx")

@@ -67,6 +67,13 @@ def test_a_finished_run_is_recognised(trained, sample_flags, tmp_path, capsys):
     assert run_ner.main([*sample_flags, "--output_dir", str(folder), "--resume_from_checkpoint"]) == 2
     assert f"the run in {folder} is finished" in capsys.readouterr().err
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    # A half-deleted checkpoint goes; one that another program wrote, which can't be resumed from, stays.
+    for name, file in (("checkpoint-4", "optimizer.pt"), ("checkpoint-8", "trainer_state.json")):
+        (folder / name).mkdir()
+        (folder / name / file).touch()
+    assert run_ner.main([*sample_flags, "--output_dir", str(folder), "--resume_from_checkpoint"]) == 2
+    assert f"the run in {folder} is finished" in capsys.readouterr().err
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-8"]
 
 
 def test_no_moment_of_the_deletion_leaves_a_newer_checkpoint_without_the_best(tmp_path, monkeypatch):

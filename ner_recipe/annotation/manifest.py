@@ -12,7 +12,7 @@ from pathlib import Path
 import filelock
 import torch
 
-from ner_recipe.annotation.onnx_model import MODEL
+from ner_recipe.annotation.onnx_model import MODEL, runtime
 from ner_recipe.annotation.plan import InputFile, sha256
 from ner_recipe.annotation.settings import Settings
 from ner_recipe.launch import UsageError
@@ -47,8 +47,8 @@ def manifest_of(name: str, folder: Path, settings: Settings, files: Sequence[Inp
 
 def package_versions(backend: str) -> dict[str, str]:
     """The versions of the packages that may change an answer."""
-    names = [*PACKAGES, *(["onnxruntime"] if backend == ONNX else [])]
-    return {name: importlib.metadata.version(name) for name in names}
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return versions | ({"onnxruntime": runtime().__version__} if backend == ONNX else {})
 
 
 def model_files(backend: str) -> list[str]:

@@ -6,6 +6,7 @@ onnxruntime is an extra: pip install -e '.[onnx]'.
 """
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from transformers import AutoConfig
@@ -48,10 +49,7 @@ def open_session(folder: Path):
             f"--backend onnx: found no {MODEL} in {folder}; make one with python -m "
             f"ner_recipe.annotation.export {folder} --output_dir FOLDER, and name that folder"
         )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UsageError(f"--backend onnx: needs onnxruntime ({error}); pip install -e '.[onnx]'") from None
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -61,3 +59,12 @@ def open_session(folder: Path):
         raise UsageError(
             f"--backend onnx: {folder / MODEL} can't be loaded ({reason}); export the model again"
         ) from error
+
+
+def runtime() -> ModuleType:
+    """ONNX Runtime, which several packages provide, such as onnxruntime-gpu."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(f"--backend onnx: needs onnxruntime ({error}); pip install -e '.[onnx]'") from None
+    return onnxruntime

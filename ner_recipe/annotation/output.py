@@ -221,7 +221,8 @@ def refuse_labels(convert_to: Sequence[str], labels: Sequence[str]) -> None:
     for name, label in itertools.product(convert_to, labels):
         sample = Document("1", "x", (Entity(0, 1, label),))
         with tempfile.TemporaryDirectory() as folder:
-            failures = sort_out([sample], name, lambda text: [(0, 1)], Path(folder, "x"))[1]
+            place = Path(folder, f"x{CONVERSIONS[name]}")  # the ending chooses JSON for BioC
+            failures = sort_out([sample], name, lambda text: [(0, 1)], place)[1]
         if failures:
             raise UsageError(
                 f"--convert_to {name}: found the label {shown(label)} of the model, which {name} can't hold; "

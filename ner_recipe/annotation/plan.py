@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 from pyarrow import parquet
 
 from jnlpba_dataset import file_sha256
@@ -79,6 +80,8 @@ def input_files(inputs: Sequence[str], output_dir: Path, settings: Settings) -> 
             f"INPUT: {unknown[0]}: found an unknown kind of file; expected {', '.join(SUFFIXES)}, or add "
             "--input_format"
         )
+    if strange := [str(path) for path in paths if not is_unicode(path)]:
+        raise UsageError(f"INPUT: {strange[0]!r}: found a name that is not UTF-8; rename the file or folder")
     root = common_folder(inputs)
     refuse_one_id_for_two(paths, settings)
     try:
@@ -87,6 +90,15 @@ def input_files(inputs: Sequence[str], output_dir: Path, settings: Settings) -> 
         ]
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}; expected a file that can be read") from None
+
+
+def is_unicode(path: Path) -> bool:
+    """Whether ids and the manifest can hold the path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def refuse_idle_flags(given: argparse.Namespace, files: Sequence[InputFile]) -> None:
@@ -180,7 +192,7 @@ def documents_per_byte(source: Source, settings: Settings) -> float | None:
         for file in source.files:
             path = Path(file.path)
             if "parquet" in (settings.input_format, suffix_of(path).removeprefix(".")):
-                return parquet.read_metadata(path).num_rows / file.bytes
+                return rows_per_byte(path)
             with path.open("rb") as whole:
                 start = whole.read(SAMPLE_BYTES - read)
             Path(folder, path.name).write_bytes(start)
@@ -189,7 +201,15 @@ def documents_per_byte(source: Source, settings: Settings) -> float | None:
                 documents += 1
             if read == SAMPLE_BYTES:
                 break
-    return documents / read if documents else None
+    return documents / read if documents and read else None  # an empty text is a document of no byte
+
+
+def rows_per_byte(path: Path) -> float | None:
+    """Of a Parquet file; None if it is damaged."""
+    try:
+        return parquet.read_metadata(path).num_rows / path.stat().st_size
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def belongs_to(rank: int, tasks: int, source: int, chunk: int, sources: int) -> bool:

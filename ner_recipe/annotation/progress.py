@@ -78,7 +78,7 @@ class Progress:
         self.complete |= {number for number in open_ones if self.job.output.has_all(number)}
         size = sum(self.sizes[number] for number in self.complete)
         found = sum(self.known[number] for number in self.complete)
-        density = found / size if found else self.sampled
+        density = found / size if found and size else self.sampled
         left = sum(self.sizes.values()) - size
         if left and not density:
             return None

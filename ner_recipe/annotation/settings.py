@@ -172,6 +172,8 @@ def check_together(given: argparse.Namespace, settings: Settings) -> None:
     for name in ("aggregation_strategy", "stride"):
         if getattr(given, name) is not None and settings.decoding != PIPELINE:
             raise UsageError(f"--{name}: belongs to --decoding pipeline; leave it out or add that")
+    if given.tasks > 1 and given.workers == 1 and given.rank is None:
+        raise UsageError("--tasks: has no effect alone; add --rank or --workers, or leave it out")
     if settings.backend == ONNX:
         refuse_beside_onnx(given, settings)
     if settings.aggregation_strategy == "simple" and "conll" in settings.convert_to:

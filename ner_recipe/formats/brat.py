@@ -29,6 +29,7 @@ from ner_recipe.formats.document import (
 from ner_recipe.formats.source import decoded, numbered_lines, opened
 
 TEXT, ANNOTATIONS = ".txt", ".ann"
+LONGEST = 500  # bytes of an id with slashes: systems limit whole paths too
 IGNORED = tuple("RE*AMN#")
 ENTITY = re.compile(r"T\S*\t([^\s]+) (\d{1,18} \d{1,18}(?:;\d{1,18} \d{1,18})*)\t(.*)", re.DOTALL | re.ASCII)
 
@@ -94,6 +95,7 @@ def file_stem(document: Document) -> str:
     """
     name = document.id
     fits = name.isprintable() and "\\" not in name and all(map(fits_a_file, name.split("/")))
+    fits = fits and len(name.encode()) <= LONGEST
     if not fits or any(
         folder.suffix.lower() in (TEXT, ANNOTATIONS) for folder in PurePosixPath(name).parents
     ):
