@@ -90,6 +90,7 @@ class Annotator:
 
     Raises:
         AlignmentError: a slow tokenizer.
+        ValueError: another backend.
         ServeError: the tokenizer does not say how long a text the model takes, or the labels are not IOB2.
     """
 
@@ -105,6 +106,8 @@ class Annotator:
         buffer: int = 512,
         min_score: float = 0.0,
     ):
+        if backend not in BACKENDS:
+            raise ValueError(f"backend: found '{backend}'; expected {' or '.join(BACKENDS)}")
         if isinstance(model, str | Path):
             name = model
             model = OnnxModel(name) if backend == ONNX else load_torch(name, dtype)

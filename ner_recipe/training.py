@@ -239,7 +239,7 @@ class NerTrainer(Trainer):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         # The weights, two moments of each for the optimizer, and the weights without averaging.
         copies = 4 if self.args.ema_decay else 3
-        place = (self.args.output_dir, name, copies * self.model_bytes(), self.args.process_index)
+        place = (self.args.output_dir, name, copies * self.model_bytes(), writer_number(self.args))
         with self.average.applied(), whole_or_none(*place):
             super()._save_checkpoint(*arguments, **options)
 
@@ -394,7 +394,7 @@ def train(trainer: NerTrainer) -> None:
         refuse_another_corpus(Path(args.resume_from_checkpoint), trainer.corpus)
     with save_at_signal(trainer), noting_the_step(trainer):
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    with whole_or_none(args.output_dir, "model.safetensors", trainer.model_bytes(), args.process_index):
+    with whole_or_none(args.output_dir, "model.safetensors", trainer.model_bytes(), writer_number(args)):
         trainer.save_model()
     if trainer.is_world_process_zero():
         # A pickle of the arguments is of no use to others, and nobody should load one.
@@ -405,6 +405,11 @@ def train(trainer: NerTrainer) -> None:
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
     trainer.save_state()
+
+
+def writer_number(args: TrainingArguments) -> int:
+    """0 for the process that writes the model, on each machine with --save_on_each_node."""
+    return 0 if args.should_save else args.process_index
 
 
 @contextlib.contextmanager

@@ -129,3 +129,8 @@ def test_damaged_files_and_missing_packages_are_one_sentence(
     assert export.main([str(trained), "--output_dir", str(tmp_path / "out")]) == 2
     assert "pip install -e '.[onnx]'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
+    (tmp_path / "in.txt").write_text("IL-2")
+    run(exported, tmp_path / "in.txt", "--output_dir", tmp_path / "out", code=2)
+    assert "was exported to ONNX; add --backend onnx" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="found 'ONNX'; expected torch or onnx"):
+        Annotator(exported, backend="ONNX")

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from ner_recipe.annotation.manifest import model_files
-from ner_recipe.annotation.onnx_model import OnnxModel
+from ner_recipe.annotation.onnx_model import MODEL, OnnxModel
 from ner_recipe.annotation.settings import PIPELINE, Settings
 from ner_recipe.launch import UsageError
 from ner_recipe.models import (
@@ -97,6 +97,11 @@ def load_onnx(folder: Path) -> tuple[OnnxModel, PreTrainedTokenizerBase]:
 
 def load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model and its tokenizer, which fit each other."""
+    if (folder / MODEL).is_file() and not next(folder.glob("*.safetensors"), None):
+        raise UsageError(
+            f"{FLAG}: {folder} holds a model that was exported to ONNX; add --backend onnx, or name the "
+            "model from which it was exported"
+        )
     transformers.utils.logging.disable_progress_bar()  # the loader's, which would break up ours
     with model_errors(str(folder), FLAG), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

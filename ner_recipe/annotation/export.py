@@ -13,6 +13,7 @@ import io
 import logging
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,23 +50,31 @@ def work(given: argparse.Namespace) -> None:
         raise UsageError(f"--output_dir: found {folder}; expected the name of a new or empty folder")
     model, tokenizer = load(local_folder(given.model, given.model_revision), torch.float32)
     annotator = Annotator(model, tokenizer)
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        part.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    try:
+        part = scratch / folder.name  # a new folder, with the permissions that the umask gives
+        part.mkdir()
         export(annotator, part, given.int8)
         difference = largest_difference(annotator, Annotator(part, backend="onnx"))
-        if difference > MOST and not given.int8:
+        if not (given.int8 or difference <= MOST):  # NaN is not
             raise UsageError(
                 f"MODEL: after the export the probabilities of {given.model} differ by up to "
                 f"{difference:.4f}; use --backend torch"
             )
         part.replace(folder)
     except OSError as error:
-        raise UsageError(f"--output_dir: {folder}: {error.strerror}; expected a folder to write to") from None
+        raise cannot_write(folder, error) from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     print(f"{folder / MODEL}: probabilities differ by up to {difference:.1e} on sample texts")
+
+
+def cannot_write(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"--output_dir: {folder}: {error.strerror}; expected a folder to write to")
 
 
 def export(annotator: Annotator, folder: Path, int8: bool) -> None:
