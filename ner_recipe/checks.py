@@ -323,7 +323,7 @@ def writing_problems(flag: str, folder: str) -> list[str]:
         longest = max(Path(folder).absolute().parts, key=lambda part: len(os.fsencode(part)))
         if len(os.fsencode(longest)) > os.pathconf(place, "PC_NAME_MAX"):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        tempfile.TemporaryDirectory(dir=place).cleanup()
+        tempfile.TemporaryFile(dir=place).close()  # without a name on Linux: a kill leaves nothing
     except OSError as error:
         return [f"--{flag}: nothing can be written in {place} ({error.strerror}); choose another folder"]
     return []

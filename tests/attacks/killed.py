@@ -206,14 +206,18 @@ def everything(folder: Path) -> dict[str, object]:
 
 
 def search_end(folder: Path) -> dict[str, object]:
-    """What two searches must have in common. A trial that is run again gets another number."""
+    """What two searches must have in common.
+
+    A trial that is run again gets another number, and may come after others, because its process must be
+    silent first.
+    """
     best = (folder / "best.yaml").read_text().replace(str(folder), "")
     finished = [row for row in json.loads((folder / "trials.json").read_text()) if row["state"] != "fail"]
     rows = [row for row in finished if row["state"] != "running"]  # one whose process died as it began
     return {
         "files": sorted(path.name for path in folder.iterdir() if path.name != "trials.db-journal"),
         "best": re.sub(r"Trial \d+", "Trial", best),
-        "trials": [{**without_clocks(row), "number": None} for row in rows],
+        "trials": sorted(({**without_clocks(row), "number": None} for row in rows), key=json.dumps),
     }
 
 
