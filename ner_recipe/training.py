@@ -5,7 +5,6 @@ trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import math
@@ -120,21 +119,6 @@ class LogAtSave(TrainerCallback):
     on_epoch_end = on_step_end
 
 
-class ReleaseFreeMemory(TrainerCallback):
-    """At each logged step, gives free memory back to the system, where the C library is glibc.
-
-    Batches of many shapes leave gaps between the blocks in use. glibc keeps them, and a training on JNLPBA
-    grows by a gigabyte.
-    """
-
-    def __init__(self):
-        self.release = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if self.release:
-            self.release(0)
-
-
 class DivergenceError(UsageError):
     """A training whose loss or gradient is not a finite number."""
 
@@ -159,7 +143,6 @@ class NerTrainer(Trainer):
         self.average = WeightAverage()
         self.add_callback(self.average)
         self.add_callback(LogAtSave())
-        self.add_callback(ReleaseFreeMemory())
 
     def batch_loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
         return token_loss(outputs, labels, num_items_in_batch, self.args.label_smoothing_factor)
