@@ -21,6 +21,7 @@ from ner_recipe.reports.error_analysis import (
     span_confusion,
     word_confusion,
 )
+from ner_recipe.reports.files import write_bytes, write_text
 from ner_recipe.reports.history import History
 from ner_recipe.reports.result import SplitResult
 
@@ -183,7 +184,13 @@ def as_svg(figure: Figure) -> str:
 
 def save(figures: Mapping[str, Figure], folder: Path) -> None:
     """Write each figure as PNG and SVG."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=200)
-        (folder / f"{name}.svg").write_text(as_svg(figure), encoding="utf-8")
+        write_bytes(folder / f"{name}.png", picture(figure, "png", dpi=200))
+        write_text(folder / f"{name}.svg", as_svg(figure))
+
+
+def picture(figure: Figure, kind: str, **options: object) -> bytes:
+    """The file that `savefig` would write; kind: png or svg."""
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, **options)
+    return content.getvalue()

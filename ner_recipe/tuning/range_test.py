@@ -9,7 +9,6 @@ accelerate launch lr_range_test.py CONFIG.yaml
 import contextlib
 import copy
 import dataclasses
-import io
 import itertools
 import json
 import math
@@ -33,7 +32,7 @@ from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.checks import beside, number_problems, place_problems, refuse, setting_problems
 from ner_recipe.corpora.splits import label_names
 from ner_recipe.models import load_model
-from ner_recipe.reports.figures import COLOURS
+from ner_recipe.reports.figures import COLOURS, picture
 from ner_recipe.reports.files import write_bytes, write_text
 from ner_recipe.reports.record import device_name, listed_settings, package_versions
 from ner_recipe.training import build_trainer, prepare
@@ -437,12 +436,7 @@ def write_results(settings: Sequence[Setting], facts: Mapping, test: RangeTestAr
     figure = draw(settings, test, title)
     text = as_json(settings, facts, test)
     names = ["lr_range_test.png", "lr_range_test.svg"]
-    pictures = {}
-    for name in names:
-        content = io.BytesIO()
-        figure.savefig(content, format=name[-3:], dpi=150)
-        pictures[name] = content.getvalue()
-    for name, picture in pictures.items():
-        write_bytes(folder / name, picture)
+    for name, content in [(name, picture(figure, name[-3:], dpi=150)) for name in names]:
+        write_bytes(folder / name, content)
     write_text(folder / "lr_range_test.json", text + "\n")
     return [*names, "lr_range_test.json"]

@@ -9,7 +9,6 @@ From the command line: accelerate launch hyperparameter_search.py CONFIG.yaml
 import copy
 import dataclasses
 import fnmatch
-import io
 import json
 import logging
 import math
@@ -37,6 +36,7 @@ from ner_recipe.checks import beside, number_problems, place_problems, refuse, s
 from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.launch import UsageError
 from ner_recipe.models import load_model
+from ner_recipe.reports.figures import picture
 from ner_recipe.reports.files import write_bytes, write_text
 from ner_recipe.reports.record import current_commit, unusual_protocol
 from ner_recipe.training import SplitScorer
@@ -415,9 +415,8 @@ def draw(study: optuna.Study, folder: Path, score: str) -> list[str]:
         if name == "optimization_history":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for kind in ("png", "svg"):
-            content = io.BytesIO()
-            axes.figure.savefig(content, format=kind, dpi=150, bbox_inches="tight")
-            write_bytes(folder / f"{name}.{kind}", content.getvalue())
+            content = picture(axes.figure, kind, dpi=150, bbox_inches="tight")
+            write_bytes(folder / f"{name}.{kind}", content)
         plt.close(axes.figure)
     return [f"{name}.{kind}" for name in pictures for kind in ("png", "svg")]
 
