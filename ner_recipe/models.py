@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from ner_recipe.arguments import DataArguments, ModelArguments
-from ner_recipe.attention import FP32_ATTENTION
+from ner_recipe.attention import CPU_ATTENTION
 from ner_recipe.dropout import use_cheap_dropout
 from ner_recipe.launch import UsageError
 
@@ -143,11 +143,11 @@ def agreed_labels(model_args: ModelArguments, labels: Sequence[str], fine_tune: 
 
 
 def load_model(
-    model_args: ModelArguments, labels: Sequence[str], fine_tune: bool, fp32_attention: bool = False
+    model_args: ModelArguments, labels: Sequence[str], fine_tune: bool, cpu_attention: bool = False
 ) -> PreTrainedModel:
     """The encoder with a head for `labels`. A model that is only evaluated must have that head already.
 
-    With `fp32_attention` a model that would use sdpa computes it in fp32. The saved model is the same.
+    With `cpu_attention` a model that would use sdpa uses that of attention.py. The saved model is the same.
 
     Raises:
         UsageError: no such model, weights that are not safetensors, or other labels than the data's.
@@ -183,8 +183,8 @@ def load_model(
                 **options,
             )
         check_weights(model, loading, fine_tune)
-        if fp32_attention and attention_name(model) == "sdpa" and not model_args.attn_implementation:
-            model.set_attn_implementation(FP32_ATTENTION)
+        if cpu_attention and attention_name(model) == "sdpa" and not model_args.attn_implementation:
+            model.set_attn_implementation(CPU_ATTENTION)
         if fine_tune:
             use_cheap_dropout(model)
         return model

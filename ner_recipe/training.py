@@ -66,7 +66,7 @@ def prepare(
     labels = agreed_labels(model_args, labels, args.do_train)
     splits = {role: with_labels(split, labels) for role, split in splits.items()}
     set_seed(args.seed)
-    model = load_model(model_args, labels, args.do_train, args.fp32_attention)
+    model = load_model(model_args, labels, args.do_train, args.cpu_attention)
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
     fit_together(data_args, tokenizer, model)

@@ -1,4 +1,4 @@
-"""Attention in fp32 inside a bf16 model: closer to fp32, blind to padding, unknown to the saved model.
+"""Attention for CPUs in bf16: as accurate as sdpa, blind to padding, unknown to the saved model.
 
 python -m pytest tests/test_attention.py
 """
@@ -12,7 +12,7 @@ from transformers import AutoModelForTokenClassification
 import run_ner
 from jnlpba_dataset import LABELS
 from ner_recipe.arguments import ModelArguments
-from ner_recipe.attention import FP32_ATTENTION
+from ner_recipe.attention import CPU_ATTENTION
 from ner_recipe.models import attention_name, load_model
 
 
@@ -28,14 +28,19 @@ def batch():
 
 def loaded(tiny_bert, **options):
     torch.manual_seed(0)
-    return load_model(
-        ModelArguments(model_name_or_path=str(tiny_bert)), LABELS, fine_tune=True, **options
-    ).eval()
+    model_args = ModelArguments(
+        model_name_or_path=str(tiny_bert), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    return load_model(model_args, LABELS, fine_tune=True, **options)
 
 
-def test_it_equals_sdpa_in_fp32_and_is_closer_to_it_in_bf16(tiny_bert, batch):
-    plain, ours = loaded(tiny_bert), loaded(tiny_bert, fp32_attention=True)
-    assert (attention_name(plain), attention_name(ours)) == ("sdpa", FP32_ATTENTION)
+both_modes = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+
+
+@both_modes
+def test_it_equals_sdpa_in_fp32_and_is_closer_to_it_in_bf16(tiny_bert, batch, training):
+    plain, ours = (loaded(tiny_bert, cpu_attention=wanted).train(training) for wanted in (False, True))
+    assert (attention_name(plain), attention_name(ours)) == ("sdpa", CPU_ATTENTION)
     seen = batch["attention_mask"].bool()
     with torch.no_grad():
         exact = plain(**batch).logits[seen]
@@ -45,28 +50,35 @@ def test_it_equals_sdpa_in_fp32_and_is_closer_to_it_in_bf16(tiny_bert, batch):
     assert 0 < error[1] <= error[0] * 1.05
 
 
-def test_a_row_does_not_depend_on_its_batch(tiny_bert, batch):
+@both_modes
+def test_a_row_does_not_depend_on_its_batch(tiny_bert, batch, training):
     """Padding is masked: what a row is trained on is the same alone and beside longer rows."""
-    model = loaded(tiny_bert, fp32_attention=True)
+    model = loaded(tiny_bert, cpu_attention=True).train(training)
     together = model(**batch).logits
     for row, length in enumerate((20, 13, 5)):
         alone = model(**{name: values[row : row + 1, :length] for name, values in batch.items()}).logits
         torch.testing.assert_close(alone[0], together[row, :length], atol=1e-5, rtol=1e-4)
 
 
-def test_gradients_reach_the_attention(tiny_bert, batch):
-    model = loaded(tiny_bert, fp32_attention=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        model(**batch).logits.float().square().mean().backward()
-    for name, weights in model.named_parameters():
-        if "attention.self" in name and "key.bias" not in name:  # which softmax cancels
-            assert weights.grad.abs().sum() > 0, name
+@pytest.mark.parametrize(("precision", "closeness"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_gradients_are_those_of_sdpa(tiny_bert, batch, precision, closeness):
+    gradients = []
+    for ours in (False, True):
+        model = loaded(tiny_bert, cpu_attention=ours).train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=ours and precision is torch.bfloat16):
+            logits = model(**batch).logits[batch["attention_mask"].bool()]
+        logits.float().square().mean().backward()
+        named = model.named_parameters()
+        gradients.append({name: weights.grad for name, weights in named if "attention.self" in name})
+    for name, exact in gradients[0].items():
+        if "key.bias" not in name:  # which softmax cancels
+            assert (gradients[1][name] - exact).norm() < closeness * exact.norm(), name
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--bf16", "true"], FP32_ATTENTION),
+        (["--bf16", "true"], CPU_ATTENTION),
         (["--bf16", "false"], "sdpa"),
         (["--bf16", "true", "--attn_implementation", "eager"], "eager"),
     ],

@@ -252,7 +252,7 @@ def sweep_all(
             for group in (changed, changed_model):
                 vars(group).update({name: value for name, value in flags.items() if hasattr(group, name)})
             set_seed(changed.seed)
-            model = load_model(changed_model, labels, True, args.fp32_attention)
+            model = load_model(changed_model, labels, True, args.cpu_attention)
             trainer, _ = build_trainer(model, tokenizer, splits, changed, facts={})
             curve = lr_range_test(trainer, test)
             sweeps.append(Sweep(flags, curve, suggest(curve.rates, curve.losses, test.smoothing)))

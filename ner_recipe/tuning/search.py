@@ -237,7 +237,7 @@ class Search:
         self.trainer.eval_dataset = splits["validation"].windows
         self.trainer.compute_metrics = SplitScorer(splits["validation"], {})
         labels = label_names(splits["train"].sentences)
-        return load_model(model_args, labels, True, self.args.fp32_attention)
+        return load_model(model_args, labels, True, self.args.cpu_attention)
 
     def space_of(self, trial: optuna.Trial) -> dict:
         """Leave nothing for Trainer to set: it would cast a warm-up of 0.1 to the type of the default, 0."""
