@@ -4,23 +4,22 @@ accelerate launch run_ner.py configs/quickstart.yaml [--flag value ...]     # fl
 python run_ner.py --help
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
-from ner_recipe.checkpoints import delete_checkpoints
+from ner_recipe.checkpoints import delete_checkpoints, only_run
 from ner_recipe.checks import parse_arguments
 from ner_recipe.corpora.loading import CUSTOM
 from ner_recipe.corpora.splits import training_texts
 from ner_recipe.launch import one_process_note, run_command
 from ner_recipe.models import attention_name, resolve_model
-from ner_recipe.publishing import CORPUS_TEXT, PublishError, check_access, publish_run
+from ner_recipe.publishing import CORPUS_TEXT, check_access, naming_the_flag, publish_run
 from ner_recipe.reports.callback import ReportCallback
 from ner_recipe.reports.files import clear_results, write_text
 from ner_recipe.reports.history import kept_history
@@ -146,22 +145,18 @@ def publish(args: RecipeArguments, repository: str, token: str | None, corpus: s
     )
 
 
-@contextlib.contextmanager
-def naming_the_flag() -> Iterator[None]:
-    """Put the flag before what the Hub's errors say."""
-    try:
-        yield
-    except PublishError as error:
-        raise PublishError(f"--push_to_hub: {error}") from error
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+
+    def work(*arguments) -> None:
+        with only_run(arguments[-1]):
+            run(argv, *arguments)
+
     return run_command(
         "run_ner.py",
         argv,
         parse=parse_arguments,
-        work=lambda *arguments: run(argv, *arguments),
+        work=work,
         when_interrupted="if a checkpoint was saved, --resume_from_checkpoint continues from it",
     )
 

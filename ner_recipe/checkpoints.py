@@ -1,4 +1,4 @@
-"""Checkpoints: which are whole, what they must be resumed with, and their deletion.
+"""Checkpoints: which are whole, what they must be resumed with, their deletion, and one run in a folder.
 
 problems = checkpoint_problems(args)        # also chooses the checkpoint to resume from
 """
@@ -11,12 +11,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 from safetensors import SafetensorError, safe_open
 
 from ner_recipe.arguments import LAST_CHECKPOINT, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.launch import UsageError
 
 STATE_FILE = "trainer_state.json"
+LOCK = ".run.lock"  # in the folder of a run, while it runs
 SETTINGS_FILE = "run_settings.json"  # in a checkpoint: what it must be resumed with
 CHECKPOINT_FILES = (
     *("model.safetensors", "optimizer.pt", "scheduler.pt", STATE_FILE),
@@ -105,6 +107,35 @@ def is_writing_error(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in WRITING_ERRNOS
     return any(mark in str(error) for mark in WRITING_MARKS)
+
+
+@contextlib.contextmanager
+def only_run(args: RecipeArguments) -> Iterator[None]:
+    """No other run writes to the folder of this one within the block.
+
+    Raises:
+        UsageError: another run does.
+    """
+    if args.process_index > 0:
+        yield
+        return
+    folder = Path(args.output_dir)
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / LOCK, blocking=False):
+            try:
+                yield
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)
+    except filelock.Timeout:
+        raise UsageError(
+            f"--output_dir: another run is writing to {folder}; wait until it ends, or choose another folder"
+        ) from None
+    finally:
+        for place in new:  # of a run that failed before it wrote anything
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
 
 def checkpoint_problems(args: RecipeArguments) -> list[str]:

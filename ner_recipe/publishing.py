@@ -44,6 +44,15 @@ class PublishError(UsageError):
     exit_code = 1
 
 
+@contextmanager
+def naming_the_flag() -> Iterator[None]:
+    """Put run_ner.py's flag before what the Hub's errors say."""
+    try:
+        yield
+    except PublishError as error:
+        raise PublishError(f"--push_to_hub: {error}") from error
+
+
 def check_access(repo_id: str | None, folder: str | Path, token: str | None) -> str:
     """Ask the Hub whose token this is, before any work; return the full USER/NAME.
 

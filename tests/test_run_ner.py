@@ -26,6 +26,7 @@ import run_ner
 from jnlpba_dataset import LABELS, load_jnlpba
 from metrics import flatten
 from ner_recipe.arguments import RecipeArguments
+from ner_recipe.checkpoints import LOCK
 from ner_recipe.checks import parse_arguments
 from ner_recipe.launch import cpu_has_bf16
 from ner_recipe.models import fit_together, load_model, load_tokenizer
@@ -291,6 +292,25 @@ def test_a_batch_too_small_for_a_window_is_refused_before_anything_is_written(sa
     assert run_ner.main([*by_tokens(sample_flags, 20), "--output_dir", str(tmp_path)]) == 2
     assert "--train_batch_tokens: 20 is less than the longest window" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [earlier.name]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(sample_flags, tmp_path, capsys):
+    folder = tmp_path / "model"
+    hold = (
+        "import filelock, sys, time; filelock.FileLock(sys.argv[1]).acquire(); print(flush=True); "
+        "time.sleep(60)"
+    )
+    folder.mkdir()
+    words = [sys.executable, "-c", hold, str(folder / LOCK)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert run_ner.main([*sample_flags, "--output_dir", str(folder)]) == 2
+        assert f"--output_dir: another run is writing to {folder}; wait" in capsys.readouterr().err
+        other.kill()
+    assert [path.name for path in folder.iterdir()] == [LOCK]
+    missing = ["--output_dir", str(tmp_path / "new" / "model"), "--train_batch_tokens", "1"]
+    assert run_ner.main([*sample_flags, *missing]) == 2
+    assert not (tmp_path / "new").exists()
 
 
 def test_killed_and_resumed_equals_uninterrupted(trained, sample_flags, tmp_path, capsys):

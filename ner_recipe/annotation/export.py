@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
 def work(given: argparse.Namespace) -> None:
     folder = given.output_dir
     taken = folder.exists() and (not folder.is_dir() or next(folder.iterdir(), None))
-    if taken or not folder.name:  # '.' has no name, and is not to be replaced
+    if taken or not folder.name or folder.is_mount():  # '.' and a mount point can't be replaced
         raise UsageError(f"--output_dir: found {folder}; expected the name of a new or empty folder")
     model, tokenizer = load(local_folder(given.model, given.model_revision), torch.float32)
     annotator = Annotator(model, tokenizer)
