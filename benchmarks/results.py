@@ -59,6 +59,15 @@ def record(folder: Path) -> dict:
     return row
 
 
+def refusal(row: Mapping, earlier: Sequence[Mapping]) -> str | None:
+    """Why a row can't stand in the tables beside the earlier ones; None if it can."""
+    if not {"test_f1", "test_entities"} <= row["scores"].keys():
+        return "found no test scores; expected a run with --do_predict"
+    if row in earlier:
+        return "found a run that is recorded already; expected each run once"
+    return None
+
+
 def grouped(rows: Iterable[dict]) -> list[list[dict]]:
     """The runs that differ only in their seed, side by side."""
     groups: dict[tuple, list[dict]] = {}
@@ -170,15 +179,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     add.add_argument("folder", type=Path, nargs="+")
     verbs.add_parser("readme", help="write the tables into README.md and docs/evaluation.md")
     given = parser.parse_args(argv)
+    known = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     if given.verb == "readme":
-        for path, text in pages([json.loads(line) for line in RESULTS.read_text().splitlines()]).items():
+        for path, text in pages(known).items():
             (ROOT / path).write_text(text)
         return 0
     try:
         rows = [record(folder) for folder in given.folder]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"results.py: error: {error!r}; expected output folders of finished runs", file=sys.stderr)
         return 2
+    for number, row in enumerate(rows):
+        if found := refusal(row, [*known, *rows[:number]]):
+            print(f"results.py: error: {given.folder[number]}: {found}", file=sys.stderr)
+            return 2
     with RESULTS.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     return 0

@@ -187,17 +187,20 @@ def deciding_settings(
 def resuming_problems(checkpoint: Path, args: RecipeArguments) -> list[str]:
     """The settings of a checkpoint that this run would change, as one problem."""
     try:
-        began = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"]
-        changed = [
-            f"--{name} {began.get(name)} (now {value})"
-            for name, value in args.deciding.items()
-            if began.get(name) != value
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))
+        began, corpus = content["settings"], content["corpus"]
+    except (OSError, ValueError, KeyError, TypeError):
+        began = corpus = None
+    if not isinstance(began, dict) or not isinstance(corpus, dict):
         return [
             f"--resume_from_checkpoint: {checkpoint / SETTINGS_FILE} can't be read; expected the JSON that "
             "the recipe wrote; name another checkpoint, or start anew in another --output_dir"
         ]
+    changed = [
+        f"--{name} {began.get(name)} (now {value})"
+        for name, value in args.deciding.items()
+        if began.get(name) != value
+    ]
     if not changed:
         return []
     more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
@@ -210,9 +213,17 @@ def resuming_problems(checkpoint: Path, args: RecipeArguments) -> list[str]:
 def checkpoints(output_dir: str) -> list[Path]:
     """The folders that Trainer keeps checkpoints in, oldest first."""
     folders = [
-        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()
+        path
+        for path in Path(output_dir).glob("checkpoint-*")
+        if path.is_dir() and step_in_name(path) is not None
     ]
-    return sorted(folders, key=lambda path: int(path.name[11:]))
+    return sorted(folders, key=step_in_name)
+
+
+def step_in_name(checkpoint: Path) -> int | None:
+    """The step in the name of a checkpoint; None if the name is not one of Trainer's."""
+    number = checkpoint.name.removeprefix("checkpoint-")
+    return int(number) if number.isascii() and number.isdecimal() else None
 
 
 def delete_checkpoints(output_dir: str) -> None:
@@ -251,11 +262,12 @@ def whole_checkpoint(output_dir: str) -> tuple[Path | None, list[str]]:
 def missing_file(checkpoint: Path) -> str | None:
     """The name of a file that a checkpoint lacks. Each process has a random state of its own."""
     try:
-        processes = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"][
-            "world_size"
-        ]
+        content = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))
+        processes = content["settings"]["world_size"]
     except (OSError, ValueError, KeyError, TypeError):
-        processes = 1  # `damage` says what is wrong with that file
+        processes = None
+    if not isinstance(processes, int) or processes < 1:
+        processes = 1  # `resuming_problems` says what is wrong with that file
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     return next((name for name in (*CHECKPOINT_FILES, *states) if not (checkpoint / name).is_file()), None)
 
@@ -285,7 +297,6 @@ def damage(checkpoint: Path) -> str | None:
         step = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))["global_step"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{checkpoint / STATE_FILE} is damaged (not the JSON of a training, with its global_step)"
-    named = checkpoint.name.removeprefix("checkpoint-")
-    if not isinstance(step, int) or step < 1 or (named.isdigit() and step != int(named)):
+    if not isinstance(step, int) or step < 1 or step_in_name(checkpoint) not in (None, step):
         return f"{checkpoint / STATE_FILE} is damaged (global_step is {step})"
     return None

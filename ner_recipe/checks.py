@@ -26,7 +26,7 @@ from ner_recipe.arguments import (
     RecipeArguments,
     parse_flags,
 )
-from ner_recipe.checkpoints import checkpoint_problems, deciding_settings
+from ner_recipe.checkpoints import checkpoint_problems, deciding_settings, step_in_name
 from ner_recipe.launch import UsageError
 
 SELECTABLE = ("f1", "joint_f1", "precision", "recall", "macro_f1", "word_f1", "accuracy", "loss")
@@ -286,7 +286,7 @@ def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool)
         return [f"--output_dir: {folder} holds a README.md that no run wrote; choose another folder"]
     if (folder / "figures").is_file() or (folder / "report.html").is_dir():
         return [f"--output_dir: {folder} holds a file figures or a folder report.html; choose another folder"]
-    strange = [path for path in folder.glob("checkpoint-*") if not path.name[11:].isdigit()]
+    strange = [path for path in folder.glob("checkpoint-*") if step_in_name(path) is None]
     if do_train and strange:
         return [f"--output_dir: Trainer would delete {strange[0]}; choose another folder"]
     if not do_train and any(folder.glob("*.safetensors")):

@@ -193,6 +193,11 @@ def test_what_is_damaged_is_computed_again_and_what_changed_is_refused(trained, 
     (out / "chunks" / "00000-00002.json").write_text("")
     run(*words)
     assert tree(out) == before and "nothing was computed" not in capsys.readouterr().out
+    for damaged in ("", "null", "[]"):
+        (out / "chunks" / "00000.json").write_text(damaged)
+        (out / "chunks" / "00000-00002.json").write_text(damaged)
+        run(*words)
+        assert tree(out) == before
     shutil.rmtree(out / "chunks")
     file.write_text("\n".join(rows[2:]) + "\n")
     with pytest.raises(UsageError, match=r"in.jsonl: has changed since the work began"):

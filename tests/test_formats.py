@@ -443,6 +443,11 @@ UNREADABLE_FILES = [
     ("x.xml", b"<collection>\n<document>", "x.xml:2: found XML with an error"),
     ("x.xml", b"<collection>\n<document>&nbsp;</document></collection>", "x.xml:2: found XML with an error"),
     ("x.xml", b"<?xml version='1.0' encoding='klingon'?><collection/>", "x.xml: found XML in an unknown"),
+    (
+        "x.xml",
+        b"<?xml version='1.0' encoding='GB2312'?><collection/>",
+        "x.xml: found XML in an encoding that",
+    ),
     ("x.csv", b"a,b", "x.csv: found an unknown kind of file; expected .jsonl"),
     *(
         ("x.xml", f"<!DOCTYPE {root} [\n{declared}]>\n<{root}>&x;</{root}>", "x.xml:2: found the declaration")

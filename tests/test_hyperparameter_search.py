@@ -3,9 +3,12 @@
 python -m pytest tests/test_hyperparameter_search.py
 """
 
+import contextlib
 import datetime
 import json
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +22,7 @@ from conftest import REPO, run_program
 import hyperparameter_search
 import run_ner
 from ner_recipe.tuning import search
+from ner_recipe.tuning.search_space import suggested
 
 # Each value differs from its default, so that a value without effect changes the score.
 SPACE = {
@@ -254,6 +258,36 @@ def test_a_damaged_database_is_named(config, tmp_path, capsys):
     (tmp_path / "search/trials.db").write_bytes(b"not a database" * 100)
     assert hyperparameter_search.main([config({"weight_decay": [0.1]})]) == 2
     assert "trials.db: file is not a database; expected a new database" in capsys.readouterr().err
+
+
+def test_a_database_of_another_optuna_or_one_that_refuses_writing_is_named(config, tmp_path, capsys):
+    database = tmp_path / "search/trials.db"
+    refuses = "CREATE TRIGGER t BEFORE INSERT ON studies BEGIN SELECT raise(ABORT, 'read-only'); END"
+    for change, reason in (
+        ("UPDATE alembic_version SET version_num = 'v99.0.0'", "no longer compatible with the table schema"),
+        (refuses, "read-only; expected a new database"),
+    ):
+        shutil.rmtree(database.parent, ignore_errors=True)
+        database.parent.mkdir()
+        optuna.create_study(study_name="search", storage=f"sqlite:///{database}")
+        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(change)
+        assert hyperparameter_search.main([config({"weight_decay": [0.1]})]) == 2
+        error = capsys.readouterr().err
+        assert f"--search_dir: {database}: " in error and reason in error
+
+
+@pytest.mark.parametrize(
+    ("step", "distribution"),
+    [
+        (0.5, optuna.distributions.FloatDistribution(1, 3, step=0.5)),
+        (1, optuna.distributions.IntDistribution(1, 3, step=1)),
+    ],
+)
+def test_a_step_that_is_a_fraction_is_kept(step, distribution):
+    trial = optuna.create_study().ask()
+    suggested(trial, "num_train_epochs", {"low": 1, "high": 3, "step": step})
+    assert trial.distributions == {"num_train_epochs": distribution}
 
 
 @pytest.mark.slow

@@ -128,16 +128,47 @@ def test_each_launcher_configuration_is_one_that_accelerate_reads(path):
     assert f"--config_file configs/accelerate/{path.name}" in head and "Not run on" in head
 
 
-def test_tables_are_made_from_the_recorded_runs():
+@pytest.fixture
+def results():
+    """benchmarks/results.py as a module."""
     spec = importlib.util.spec_from_file_location("results", REPO / "benchmarks" / "results.py")
-    results = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(results)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_are_made_from_the_recorded_runs(results):
     rows = [json.loads(line) for line in results.RESULTS.read_text().splitlines()]
     for path, text in results.pages(rows).items():
         assert (REPO / path).read_text() == text
     for row in rows:
         assert {"commit", "command", "seed", "versions", "device", "seconds", "scores"} <= set(row)
         assert len(json.dumps(row)) < 1500
+
+
+def test_a_run_is_recorded_once_and_only_with_test_scores(results, tmp_path, monkeypatch, capsys):
+    run = dict.fromkeys(results.PROVENANCE, 1) | {"command": "run_ner.py", "pipeline": {}}
+    run |= {"versions": dict.fromkeys(("python", "torch", "transformers"), "1")}
+    run["pipeline"]["aggregation_strategy"] = "max"
+    scores = {"eval_span_micro_f1": 0.5}
+    folder, recorded = tmp_path / "run", tmp_path / "results.jsonl"
+    folder.mkdir()
+    recorded.write_text("")
+    monkeypatch.setattr(results, "RESULTS", recorded)
+
+    def add(run: object, scores: dict, *words: str) -> str:
+        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "all_results.json").write_text(json.dumps(scores))
+        results.main(["add", str(folder), *words])
+        return capsys.readouterr().err
+
+    assert f"{folder}: found no test scores" in add(run, scores)
+    assert "expected output folders of finished runs" in add([], scores)
+    scores |= {"test_span_micro_f1": 0.5, "test_entities": 9}
+    assert f"{folder}: found a run that is recorded already" in add(run, scores, str(folder))
+    assert recorded.read_text() == ""
+    assert add(run, scores) == "" and "recorded already" in add(run, scores)
+    assert len(recorded.read_text().splitlines()) == 1
 
 
 def test_yaml_lists_and_mappings_become_flags(tmp_path):

@@ -107,6 +107,34 @@ def test_parquet_and_data_sets_keep_the_names_of_their_labels(tmp_path, cache_di
         read(tmp_path / "bare.parquet", cache_dir)
 
 
+def test_parquet_whose_labels_another_program_changed(tmp_path, cache_dir):
+    kind = datasets.List(datasets.ClassLabel(names=["O", "B-gene"]))
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "tags": kind, "old": kind}
+    )
+    data = datasets.Dataset.from_dict({"tokens": [["IL-2"]], "tags": [[1]], "old": [[1]]}, features=features)
+    data.to_parquet(tmp_path / "a.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet").drop_columns(["old"])
+    for number, tags in enumerate(([1], ["B-gene"])):
+        path = tmp_path / f"{number}.parquet"
+        pyarrow.parquet.write_table(table.set_column(1, "tags", pyarrow.array([tags])), path)
+        assert pyarrow.parquet.read_schema(path).metadata
+        assert read(path, cache_dir) == [(None, [("IL-2", "B-gene")])]
+
+
+def test_parquet_with_bytes_that_are_not_text_is_refused_with_its_row(tmp_path, cache_dir):
+    offsets = pyarrow.array([0, 1, 2], pyarrow.int32())
+    words = pyarrow.Array.from_buffers(
+        pyarrow.string(), 2, [None, offsets.buffers()[1], pyarrow.py_buffer(b"a\xff")]
+    )
+    table = pyarrow.table(
+        {"tokens": pyarrow.ListArray.from_arrays(offsets, words), "tags": [["B-gene"], ["O"]]}
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match=r"a\.parquet, row 2: found byte 0xff in a text; expected UTF-8"):
+        read(tmp_path / "a.parquet", cache_dir)
+
+
 def test_document_marks_and_columns_name_documents(tmp_path, cache_dir):
     path = tmp_path / "marked.txt"
     path.write_text(
@@ -301,6 +329,11 @@ BAD = {
         "a.jsonl",
         '{"tokens": ["\\ud83d"], "ner_tags": ["O"]}\n',
         "a.jsonl:1, word 1: found",
+    ),
+    "surrogate in the name of a document": (
+        "a.jsonl",
+        '{"tokens": ["a"], "ner_tags": ["B-x"], "document_id": "\\ud83d"}\n',
+        "a.jsonl:1: found '\\ud83d' in 'document_id'; expected the name of a document",
     ),
     "a word a row": ("a.csv", "tokens,tags\na,B-x\nb,O\n", "a.csv: found one word in each row; expected"),
     "text without spans": ("a.jsonl", '{"text": "a b", "tags": ["O", "O"]}\n', "or 'text' and 'spans'"),

@@ -87,13 +87,11 @@ class Output:
 
     def has(self, source: int, chunk: int) -> bool:
         """Whether a chunk is complete."""
-        try:
-            counts = json.loads(self.counts(source, chunk).read_text(encoding="utf-8"))
-            size = self.part(source, chunk).stat().st_size
-        except (FileNotFoundError, ValueError):  # a file cut short by a power failure is computed again
-            return False
-        return counts.get("bytes") == size and all(
-            self.converted(name, source, chunk).exists() for name in self.settings.convert_to
+        part, counts = self.part(source, chunk), known_counts(self.counts(source, chunk))
+        return (
+            part.exists()
+            and counts.get("bytes") == part.stat().st_size
+            and all(self.converted(name, source, chunk).exists() for name in self.settings.convert_to)
         )
 
     def converted(self, name: str, source: int, chunk: int) -> Path:
@@ -102,10 +100,7 @@ class Output:
 
     def chunks_in(self, source: int) -> int | None:
         """How many chunks a source has, if a process has read it to its end."""
-        try:
-            return json.loads((self.folder / CHUNKS / f"{source:05d}.json").read_text())["chunks"]
-        except FileNotFoundError:
-            return None
+        return known_counts(self.folder / CHUNKS / f"{source:05d}.json").get("chunks")
 
     def has_all(self, source: int) -> bool:
         """Whether every chunk of a source is complete."""
@@ -206,6 +201,15 @@ class Output:
             if rows:
                 write_text(self.folder / FAILED, "".join(rows))
             write_text(self.folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+def known_counts(path: Path) -> dict:
+    """The content of a file in CHUNKS; empty if it is missing or a power failure cut it short."""
+    try:
+        counts = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return counts if isinstance(counts, dict) else {}
 
 
 def by_place(failures: Sequence[Unreadable]) -> list[Unreadable]:

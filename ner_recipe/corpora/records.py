@@ -90,6 +90,10 @@ def row_of(record: Mapping, columns: Columns, place: str) -> dict:
     if not tokens:
         raise CorpusError(f"{place}: found no words in '{columns.text}'; expected at least one")
     document = record.get(columns.document) if columns.document else None
+    if not is_text(str(document)):
+        raise CorpusError(
+            f"{place}: found {document!r} in '{columns.document}'; expected the name of a document"
+        )
     return {
         "document": None if document is None else str(document),
         "tokens": tokens,
@@ -202,12 +206,26 @@ def parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
             names = class_names(file.schema_arrow.metadata or {})
             number = 0
             for batch in file.iter_batches(1000):
-                for record in batch.to_pylist():
+                for row in range(batch.num_rows):
                     number += 1
-                    yield f"{path}, row {number}", with_names(record, names, f"{path}, row {number}")
+                    place = f"{path}, row {number}"
+                    yield place, with_names(values_of(batch, row, place), names, place)
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CorpusError(f"{path}: not Parquet ({reason}); expected a Parquet file") from None
+
+
+def values_of(batch: pyarrow.RecordBatch, row: int, place: str) -> dict:
+    """One row of a batch.
+
+    Raises:
+        CorpusError: it holds a text that is not UTF-8, as other programs may write.
+    """
+    try:
+        return batch.slice(row, 1).to_pylist()[0]
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x}"
+        raise CorpusError(f"{place}: found {found} in a text; expected UTF-8") from None
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
@@ -235,17 +253,20 @@ def data_set_records(data: datasets.Dataset, name: str) -> Iterator[tuple[str, d
 def with_names(record: dict, names: Mapping[str, Sequence[str]], place: str) -> dict:
     """The record with names instead of label ids.
 
+    A file keeps what `datasets` noted of its columns when another program removes one or puts names in it.
+
     Raises:
         CorpusError: an id that has no name, such as -1 or null.
     """
     for column, labels in names.items():
-        ids = record[column]
-        for number, label in enumerate(ids or (), start=1):
+        ids = record.get(column)
+        if not isinstance(ids, list) or not all(isinstance(label, int | None) for label in ids):
+            continue
+        for number, label in enumerate(ids, start=1):
             if label is None or not 0 <= label < len(labels):
                 raise CorpusError(
                     f"{place}, word {number}: found the label id {label} in '{column}'; expected 0 to "
                     f"{len(labels) - 1}"
                 )
-        if ids is not None:
-            record = {**record, column: [labels[label] for label in ids]}
+        record = {**record, column: [labels[label] for label in ids]}
     return record

@@ -139,3 +139,8 @@ def well_formed(path: Path) -> Iterator[None]:
         raise FormatError(message) from None
     except LookupError as error:
         raise FormatError(f"{path}: found XML in an {error}; expected UTF-8") from None
+    except FormatError:
+        raise
+    except ValueError as error:  # such as GB2312
+        found = f"XML in an encoding that can't be read ({error})"
+        raise FormatError(f"{path}: found {found}; expected UTF-8") from None

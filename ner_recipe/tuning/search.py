@@ -24,6 +24,7 @@ import optuna
 import sqlalchemy
 import yaml
 from matplotlib.ticker import MaxNLocator
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from transformers import PreTrainedModel, Trainer, set_seed
@@ -155,16 +156,19 @@ def open_study(search: SearchArguments, args: RecipeArguments, settings: Mapping
     with lock(folder):
         try:
             study = optuna.create_study(load_if_exists=True, **study_options(search, args))
-        except (ImportError, SQLAlchemyError) as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+            study.get_trials(deepcopy=False)  # a damaged page shows only when it is read
+            begun = study.user_attrs.get("settings")
+            if begun is None:
+                study.set_user_attr("settings", settings)
+        except (ImportError, SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+            # Optuna raises RuntimeError for the tables of another version.
+            cause = error.__cause__ or error
+            reason = " ".join(str(getattr(cause, "orig", None) or cause).split())[:300]
             place = "--storage" if search.storage else f"--search_dir: {folder / 'trials.db'}"
             raise UsageError(
                 f"{place}: {reason}; expected a new database, or one that Optuna can read and write"
             ) from None
-        begun = study.user_attrs.get("settings")
-        if begun is None:
-            study.set_user_attr("settings", settings)
-        elif begun != settings:
+        if begun not in (None, settings):
             name = next(name for name in sorted({*begun, *settings}) if begun.get(name) != settings.get(name))
             raise UsageError(
                 f"--search_dir: {folder} holds a search with {name} {begun.get(name)!r}, found "

@@ -143,7 +143,7 @@ def suggested(trial: optuna.Trial, name: str, choices: Choices) -> object:
     """The trial's value of one setting."""
     if isinstance(choices, list):
         return trial.suggest_categorical(name, choices)
-    whole = all(isinstance(choices[end], int) for end in ("low", "high"))
+    whole = all(isinstance(choices.get(end, 1), int) for end in ("low", "high", "step"))
     if whole and (name == "num_train_epochs" or SEARCHABLE[name] == "a whole number"):
         return trial.suggest_int(name, **choices)
     return trial.suggest_float(name, **choices)

@@ -375,6 +375,12 @@ OWN_FILES = [
     ),
     own("other columns", "t.jsonl", '{"x": ["a"], "y": ["O"]}\n', "t.jsonl", "--text_column_name"),
     own("CSV with a short row", "t.csv", "tokens,ner_tags\na\n", "t.csv:2: found another number of fields"),
+    own(
+        "a surrogate in the name of a document",
+        "t.jsonl",
+        '{"tokens": ["a"], "ner_tags": ["B-RNA"], "document_id": "\\ud83d"}\n',
+        "t.jsonl:1: found '\\ud83d' in 'document_id'",
+    ),
     own("Parquet that is not", "t.parquet", b"PAR1", "t.parquet: not Parquet"),
     own("BioC that is not XML", "t.xml", "<collection>", "t.xml"),
     own(
@@ -382,6 +388,13 @@ OWN_FILES = [
         "t.xml",
         '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><collection>&a;</collection>',
         "t.xml",
+    ),
+    own(
+        "XML in GB2312",
+        "t.xml",
+        "<?xml version='1.0' encoding='GB2312'?><collection/>",
+        "t.xml: found XML in an encoding that can't be read",
+        "expected UTF-8",
     ),
     own("other XML", "t.xml", "<html/>", "t.xml"),
     own("PubTator with a span outside", "t.txt", "1|t|Gene\n1|a|x\n1\t90\t95\tGene\tDNA\n", "t.txt"),
@@ -553,6 +566,12 @@ PLACES = [
         make=folder("out/checkpoint-best"),
     ),
     Attack(
+        "place with a checkpoint of a strange number",
+        PARSED,
+        ("--output_dir: Trainer would delete @here/out/checkpoint-²",),
+        make=folder("out/checkpoint-²"),
+    ),
+    Attack(
         "place of a finished model",
         SCORE.replace("@here/out", "@here/run"),
         ("--output_dir: @here/run holds a model",),
@@ -593,6 +612,19 @@ CHECKPOINTS = [
         ("no optimizer", ("found no checkpoint in @here/out",), {"optimizer.pt": None}),
         ("settings that are not JSON", ("run_settings.json",), {"run_settings.json": b"{"}),
         ("settings that are a list", ("run_settings.json",), {"run_settings.json": b"[1]"}),
+        (
+            "settings without a corpus",
+            ("run_settings.json can't be read",),
+            {"run_settings.json": b'{"settings": {}, "corpus": null}'},
+        ),
+        *(
+            (
+                f"a world of {size}",
+                ("began with", "--model_name_or_path None (now no/model)"),
+                {"run_settings.json": f'{{"settings": {{"world_size": {size}}}, "corpus": {{}}}}'.encode()},
+            )
+            for size in ("null", '"2"', "0")
+        ),
         ("other settings", ("began with", "--seed 7 (now 42)"), {}),
     )
 ] + [
