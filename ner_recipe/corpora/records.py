@@ -5,6 +5,7 @@
 A row is one sentence, as in word_lines.py, but its words have no lines of their own: `lines` is None.
 """
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -206,26 +207,33 @@ def parquet_records(path: Path) -> Iterator[tuple[str, dict]]:
             names = class_names(file.schema_arrow.metadata or {})
             number = 0
             for batch in file.iter_batches(1000):
-                for row in range(batch.num_rows):
+                for record in rows_of(batch, path, number):
                     number += 1
                     place = f"{path}, row {number}"
-                    yield place, with_names(values_of(batch, row, place), names, place)
+                    yield place, with_names(record, names, place)
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CorpusError(f"{path}: not Parquet ({reason}); expected a Parquet file") from None
 
 
-def values_of(batch: pyarrow.RecordBatch, row: int, place: str) -> dict:
-    """One row of a batch.
+def rows_of(batch: pyarrow.RecordBatch, path: Path, before: int) -> list[dict]:
+    """The rows of a batch, which follow so many others of the file.
 
     Raises:
-        CorpusError: it holds a text that is not UTF-8, as other programs may write.
+        CorpusError: a row holds text that is not UTF-8, as other programs may write.
     """
-    try:
-        return batch.slice(row, 1).to_pylist()[0]
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x}"
-        raise CorpusError(f"{place}: found {found} in a text; expected UTF-8") from None
+    with contextlib.suppress(UnicodeDecodeError):
+        return batch.to_pylist()
+    rows = []
+    for row in range(batch.num_rows):
+        try:
+            rows += batch.slice(row, 1).to_pylist()
+        except UnicodeDecodeError as error:
+            found = f"byte 0x{error.object[error.start]:02x}"
+            raise CorpusError(
+                f"{path}, row {before + row + 1}: found {found} in a text; expected UTF-8"
+            ) from None
+    return rows
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
