@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from transformers import pipeline
 
+from ner_recipe.annotation.engine import DTYPES
 from ner_recipe.annotation.settings import best_precision
 from ner_recipe.formats.document import Document
 from ner_recipe.formats.files import document_files, read_documents
@@ -30,7 +31,6 @@ from ner_recipe.launch import use_cores
 from ner_recipe.serving import Annotator, serving_stride
 
 ROOT = Path(__file__).resolve().parent.parent
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Runs a command and prints the most memory that it or a child of it had, in KiB (as Linux counts it).
 MEASURED = "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; " + (
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"

@@ -128,10 +128,7 @@ def provenance(runs: Sequence[dict]) -> dict[str, str]:
 def scores_of(runs: Sequence[dict], columns: Mapping[str, str]) -> dict[str, str]:
     """A cell for each column; empty where the runs have no such score."""
     columns = {**columns, "validation F1": "eval_f1"}
-    return {
-        name: spread(run["scores"][key] for run in runs) if all(key in run["scores"] for run in runs) else ""
-        for name, key in columns.items()
-    }
+    return {name: spread(run["scores"].get(key) for run in runs) for name, key in columns.items()}
 
 
 def served_cell(runs: Sequence[dict]) -> str:
@@ -146,8 +143,11 @@ def size_and_time(runs: Sequence[dict]) -> dict[str, str]:
     return {"gold entities": f"{runs[0]['scores']['test_entities']:,}", "minutes": f"{minutes:.0f}"}
 
 
-def spread(values: Iterable[float]) -> str:
-    """Scores in percent: mean ± standard deviation, or the value if there is only one."""
+def spread(values: Iterable[float | None]) -> str:
+    """Scores in percent: mean ± standard deviation, or the only value; empty if one is missing."""
+    values = list(values)
+    if None in values:
+        return ""
     percent = [100 * value for value in values]
     deviation = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""
     return f"{statistics.mean(percent):.2f}{deviation}"

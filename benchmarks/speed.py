@@ -23,6 +23,7 @@ import numpy as np
 import scipy.stats
 import torch
 from processes import MINILM, ROOT, random_bert, timed
+from results import spread
 from transformers import AutoConfig
 
 from jnlpba_dataset.jnlpba import read_sentences
@@ -228,21 +229,13 @@ def show_quality(found: Mapping, systems: Sequence[str]) -> None:
         runs = [run for run in found["runs"] if run["system"] == system]
         seconds = ", ".join("never" if run["seconds"] is None else f"{run['seconds']:.0f}" for run in runs)
         best = [max(run["epochs"], key=lambda one: one["f1"]) for run in runs]
-        scores = [spread([one[name] for one in best]) for name in ("f1", "joint_f1")]
+        scores = [spread(one[name] for one in best) for name in ("f1", "joint_f1")]
         print(f"| {SYSTEMS[system]} | {seconds} | {' | '.join(scores)} |")
     by_seed = {(run["system"], run["seed"]): run["seconds"] for run in found["runs"]}
     for other in (name for name in systems if name != "ours" and "ours" in systems):
         pairs = [(by_seed["ours", seed], by_seed[other, seed]) for name, seed in by_seed if name == "ours"]
         ratios = [f"{theirs / ours:.2f}" for ours, theirs in pairs if ours and theirs]
         print(f"(c) is faster than {SYSTEMS[other]} by {', '.join(ratios) or 'nothing'} (by seed)")
-
-
-def spread(values: Sequence[float | None]) -> str:
-    """Mean and standard deviation in percent; empty if a system has no such score."""
-    if None in values:
-        return ""
-    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.2f}{deviation}"
 
 
 def main() -> None:

@@ -119,10 +119,12 @@ class DataArguments:
         "as sentences and as one text in turn.",
     )
     max_seq_length: int | None = HfArg(
-        default=None, help="Subtokens in a window, special tokens included. The model's limit, at most 512."
+        default=None,
+        help="Subtokens in a window, special tokens included. If not given: the model's limit, at most 512.",
     )
     stride: int | None = HfArg(
-        default=None, help="Most subtokens that two windows of one text share. A quarter of a window."
+        default=None,
+        help="Most subtokens that two windows of one text share. If not given: a quarter of a window.",
     )
     label_all_tokens: bool = HfArg(
         default=True, help="Label every subtoken of a word (B- then I-); false labels only the first."
@@ -185,7 +187,8 @@ class RecipeArguments(TrainingArguments):
     )
     push_to_hub: bool = HfArg(default=False, help="Publish the finished model, in one commit at the end.")
     hub_model_id: str | None = HfArg(
-        default=None, help="USER/NAME, or NAME in your own account, for --push_to_hub. The folder's name."
+        default=None,
+        help="USER/NAME, or NAME in your own account, for --push_to_hub. If not given: the folder's name.",
     )
     # None means not given. The type stays bool so that the parser takes the bare flag.
     hub_private_repo: bool = HfArg(
@@ -349,7 +352,13 @@ def parser_and_words(
     argv: Sequence[str], groups: Sequence[type], program: str
 ) -> tuple[RecipeParser, list[str]]:
     """The parser for `groups`, and the command line with its configuration file turned into flags."""
-    parser = RecipeParser(groups, allow_abbrev=False, prog=program)
+    parser = RecipeParser(
+        groups,
+        allow_abbrev=False,
+        prog=program,
+        usage="%(prog)s [CONFIG.yaml] [--flag value ...]",
+        description="Each key of CONFIG.yaml is one of these flags. Flags on the command line win over it.",
+    )
     words = list(argv)
     if words and words[0].endswith((".yaml", ".yml")):
         words[:1] = config_to_argv(words[0], parser)

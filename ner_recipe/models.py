@@ -237,7 +237,8 @@ def check_labels(id2label: dict[int, str], labels: Sequence[str], name: str) -> 
     if found != list(labels):
         raise UsageError(
             f"--model_name_or_path: '{name}' has the labels\n    {', '.join(found)}\n  and the data has\n"
-            f"    {', '.join(labels)}\n  Expected the same labels in this order; --do_train fits a new head"
+            f"    {', '.join(labels)}\n  Expected a model that has all labels of the data; --do_train "
+            "fits a new head"
         )
 
 

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from jnlpba_dataset import encode_subtokens, special_frame
+from jnlpba_dataset import special_frame
+from jnlpba_dataset.alignment import encode_subtokens
 from ner_recipe.annotation.windows import lay_out
 from ner_recipe.decoding import best_valid_sequences
 from ner_recipe.reports.predictions import read_predictions

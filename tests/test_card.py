@@ -167,6 +167,16 @@ def test_what_is_cited_depends_on_what_was_used(trained, tmp_path):
     assert "beltagy" not in plain and "kim-etal" not in plain and "@software{jnlpba_ner" in plain
 
 
+@pytest.mark.parametrize("corpus", ["custom", "lab/notes", "ncbi-disease"])
+def test_language_and_field_are_those_of_known_corpora(corpus, trained, tmp_path):
+    write_model_card(copy_of(trained, tmp_path, corpus=corpus))
+    card = ModelCard.load(tmp_path / "README.md")
+    known = corpus == "ncbi-disease"
+    assert (card.data.language == "en") == ("biomedical" in card.data.tags) == known
+    assert bool(card.data.get("widget")) == ("English" in card.text) == known
+    assert ("A named entity recognition model. Entity types: " in card.text) != known
+
+
 def test_an_optimistic_protocol_is_said_on_the_card(trained, tmp_path):
     folder = copy_of(trained, tmp_path, protocol="the test split trained or selected the model")
     write_model_card(folder)

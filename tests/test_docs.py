@@ -22,7 +22,7 @@ import run_ner
 from ner_recipe import publishing
 from ner_recipe.annotation import export
 from ner_recipe.annotation import settings as annotation
-from ner_recipe.arguments import OF_A_RUN, parse_flags
+from ner_recipe.arguments import OF_A_RUN, parse_flags, parser_and_words
 from ner_recipe.corpora import __main__ as corpora
 from ner_recipe.reports import __main__ as reports
 from ner_recipe.tuning.range_test import RangeTestArguments
@@ -123,3 +123,9 @@ def test_a_command_that_needs_more_than_a_test_has_at_least_parses(line, monkeyp
     place = next(i for i, word in enumerate(words) if word in PARSERS)
     assert words[0] in ("accelerate", "torchrun", "python")
     PARSERS[words[place]](words[place + 1 :])
+
+
+def test_help_begins_with_the_configuration_file():
+    parser, _ = parser_and_words([], OF_A_RUN, "run_ner.py")
+    usage, description = parser.format_help().split("\n\n")[:2]
+    assert usage == "usage: run_ner.py [CONFIG.yaml] [--flag value ...]" and "CONFIG.yaml" in description

@@ -123,11 +123,13 @@ def test_damaged_files_and_missing_packages_are_one_sentence(
         assert export.main([str(trained), "--output_dir", folder]) == 2
         assert "expected the name of a new or empty folder" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match=r"needs onnxruntime .* pip install -e '.\[onnx\]'"):
+    with pytest.raises(
+        UsageError, match=r"needs onnxruntime .* pip install -c constraints.txt -e '.\[onnx\]'"
+    ):
         Annotator(exported, backend="onnx")
     monkeypatch.setitem(sys.modules, "transformers.exporters.exporter_onnx", None)
     assert export.main([str(trained), "--output_dir", str(tmp_path / "out")]) == 2
-    assert "pip install -e '.[onnx]'" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[onnx]'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
     (tmp_path / "in.txt").write_text("IL-2")
     run(exported, tmp_path / "in.txt", "--output_dir", tmp_path / "out", code=2)

@@ -374,7 +374,10 @@ def test_a_corpus_that_is_not_ours_gets_no_licence_and_a_private_place(hub, tmp_
     assert result.returncode == 0, result.stderr
     assert hub.repos["datasets", "lab/notes"].private
     card = hub.files("lab/notes", "v2", kind="datasets")["README.md"].decode()
-    assert "license:" not in card.split("---")[1] and "kim-etal-2004" not in card
+    head = card.split("---")[1]
+    assert not any(key in head for key in ("license:", "language:", "biomedical"))
+    assert "A corpus in JNLPBA's format" in card and "None of its sentences are published" not in card
+    assert "kim-etal-2004" not in card
     assert "README.md" not in hub.files("lab/notes", kind="datasets")
 
 

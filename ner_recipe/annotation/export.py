@@ -4,7 +4,7 @@
     python -m ner_recipe.annotation.export USER/NAME --output_dir outputs/onnx_int8 --int8
 
 The folder holds model.onnx, model.onnx.data, the configuration and the tokenizer.
-The export needs an extra: pip install -e '.[onnx]'.
+The export needs an extra: pip install -c constraints.txt -e '.[onnx]'.
 """
 
 import argparse
@@ -94,7 +94,9 @@ def export(annotator: Annotator, folder: Path, int8: bool) -> None:
             exported = OnnxExporter().export(annotator.model, dict(sample), config)
     except ImportError as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"the export needs more packages ({reason}); pip install -e '.[onnx]'") from None
+        raise UsageError(
+            f"the export needs more packages ({reason}); pip install -c constraints.txt -e '.[onnx]'"
+        ) from None
     exported.save_pretrained(folder)
     annotator.tokenizer.save_pretrained(folder)
 

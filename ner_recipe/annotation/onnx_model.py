@@ -2,7 +2,7 @@
 
     Annotator("outputs/onnx", backend="onnx")
 
-onnxruntime is an extra: pip install -e '.[onnx]'.
+onnxruntime is an extra: pip install -c constraints.txt -e '.[onnx]'.
 """
 
 from pathlib import Path
@@ -66,5 +66,7 @@ def runtime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UsageError(f"--backend onnx: needs onnxruntime ({error}); pip install -e '.[onnx]'") from None
+        raise UsageError(
+            f"--backend onnx: needs onnxruntime ({error}); pip install -c constraints.txt -e '.[onnx]'"
+        ) from None
     return onnxruntime

@@ -2,7 +2,8 @@
 
 LocalPipelineExecutor([AnnotateStep(job, threads=1)], tasks=8, workers=4, logging_dir=FOLDER).run()
 
-datatrove is an extra: pip install -e '.[datatrove]'. It marks each finished task in its logging folder.
+datatrove is an extra: pip install -c constraints.txt -e '.[datatrove]'. It marks each finished task in its
+logging folder.
 """
 
 import dataclasses

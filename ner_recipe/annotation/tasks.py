@@ -57,8 +57,8 @@ def do_tasks(given: argparse.Namespace, job: Job, progress: Progress) -> None:
             from ner_recipe.annotation.step import run_workers
         except ImportError as error:
             raise UsageError(
-                f"--workers: more than 1 needs datatrove ({error}); pip install -e '.[datatrove]', or "
-                "start the command once for each --rank"
+                f"--workers: more than 1 needs datatrove ({error}); pip install -c constraints.txt -e "
+                "'.[datatrove]', or start the command once for each --rank"
             ) from None
         with progress.watching():
             run_workers(job, given.tasks, given.workers, threads=max(1, usable_cores() // given.workers))

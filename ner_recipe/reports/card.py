@@ -36,6 +36,7 @@ OTHER_EXAMPLES = (
     "Patients with breast cancer who carry a BRCA1 mutation were treated with cisplatin.",
     "Metformin improves the uptake of glucose in skeletal muscle of mice with type 2 diabetes.",
 )
+PLACEHOLDER = "Put a text of your own here."
 CORPUS_TITLES = {
     "jnlpba": "JNLPBA",
     "sample": "the sample sentences of jnlpba-ner",
@@ -49,6 +50,9 @@ CORPUS_NOTES = {
     "nothing about real text.",
     "custom": "A private corpus. None of its sentences are published.",
 }
+OWN_DATA_SET = (  # of a custom corpus that is itself published
+    "A corpus in JNLPBA's format, with its five entity types. Its files are not those of JNLPBA itself."
+)
 UNPUBLISHED = ("sample", "custom")  # corpora that can't be found under their name
 LICENSES = {"jnlpba": "cc-by-3.0", "sample": "apache-2.0"}  # of a private corpus its owner decides
 JNLPBA_LIMITS = (
@@ -110,17 +114,23 @@ def strip_prefix(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
 
 def card_data(run: Mapping, scores: Mapping[str, Mapping]) -> ModelCardData:
     """The front matter, model-index included."""
+    texts = examples(run["corpus"])
     return ModelCardData(
-        language="en",
+        language="en" if texts else None,
         license=run["license"],
         library_name="transformers",
         pipeline_tag="token-classification",
-        tags=["named-entity-recognition", "biomedical", "token-classification", run["corpus"]],
+        tags=[
+            "named-entity-recognition",
+            *(["biomedical"] if texts else []),
+            "token-classification",
+            run["corpus"],
+        ],
         base_model=run["base_model"],
         datasets=[run["corpus"]] if run["corpus"] not in UNPUBLISHED else None,
         metrics=["f1", "precision", "recall", "accuracy"],
         model_name=run["name"],
-        widget=[{"text": text} for text in examples(run["corpus"])],
+        widget=[{"text": text} for text in texts] or None,
         eval_results=[result for role, values in scores.items() for result in eval_results(run, role, values)]
         or None,
     )
@@ -168,6 +178,7 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
     """What the template needs beside the front matter."""
     pipeline = run["pipeline"]
     kinds = entity_types(run["labels"])
+    texts = examples(run["corpus"])
     served = [role for role, values in scores.items() if forms_in(values)]
     forms = [form for form in FORMS if any(form in forms_in(values) for values in scores.values())]
     return {
@@ -186,7 +197,8 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         "strategy": pipeline["aggregation_strategy"],
         "stride": pipeline["stride"],
         "max_length": pipeline["max_length"],
-        "example": json.dumps(examples(run["corpus"])[0]),
+        "is_biomedical": bool(texts),
+        "example": json.dumps(texts[0] if texts else PLACEHOLDER),
         "served": [served_table(run, role, scores[role]) for role in served],
         "chosen_on": pipeline["chosen_on"],
         "scores": [
@@ -209,8 +221,10 @@ def entity_types(labels: Sequence[str]) -> list[str]:
 
 
 def examples(corpus: str) -> Sequence[str]:
-    """Texts to try the model on. No corpus contains them."""
-    return EXAMPLES if corpus in ("jnlpba", "sample") else OTHER_EXAMPLES
+    """Texts to try the model on. No corpus contains them; of unknown corpora the language is unknown."""
+    if corpus in ("jnlpba", "sample"):
+        return EXAMPLES
+    return OTHER_EXAMPLES if folder_of(corpus) else ()
 
 
 def corpus_title(corpus: str) -> str:
@@ -358,15 +372,16 @@ def dataset_card(
         kind: jnlpba, sample or custom.
     """
     title = {"jnlpba": "JNLPBA", "sample": "Sample sentences of jnlpba-ner"}.get(kind, repo_id)
+    is_own = kind == "custom"
     data = DatasetCardData(
         **{
             **DatasetCard.load(pushed).data.to_dict(),
-            "language": "en",
+            "language": None if is_own else "en",
             "license": LICENSES.get(kind),
             "task_categories": ["token-classification"],
             "task_ids": ["named-entity-recognition"],
             "pretty_name": title,
-            "tags": ["biomedical"],
+            "tags": None if is_own else ["biomedical"],
         }
     )
     labels = corpus["train"].features["ner_tags"].feature.names
@@ -379,7 +394,7 @@ def dataset_card(
             data,
             template_path=str(TEMPLATES / "dataset_card.md"),
             title=title,
-            description=CORPUS_NOTES[kind],
+            description=OWN_DATA_SET if is_own else CORPUS_NOTES[kind],
             repository=repo_id,
             counts=counts,
             labels=", ".join(code(label) for label in labels),

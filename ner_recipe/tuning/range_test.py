@@ -67,7 +67,7 @@ class RangeTestArguments:
         default=4.0, help="Stop when the average loss is this many times its lowest value."
     )
     seeds: list[int] | None = HfArg(
-        default=None, help="One curve per seed (new head, batch order and dropout). --seed if not given."
+        default=None, help="One curve per seed (new head, batch order and dropout). If not given: --seed."
     )
     weight_decay_grid: list[float] | None = HfArg(
         default=None, help="One curve per weight decay, from equal weights on equal batches."
@@ -76,7 +76,8 @@ class RangeTestArguments:
         default=None, help="One curve per hidden_dropout_prob, from equal weights on equal batches."
     )
     range_test_dir: str | None = HfArg(
-        default=None, help="Folder for picture and numbers (--output_dir with _lr_range_test appended)."
+        default=None,
+        help="Folder for picture and numbers. If not given: --output_dir with _lr_range_test appended.",
     )
 
 
