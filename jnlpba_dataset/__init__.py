@@ -37,6 +37,7 @@ from jnlpba_dataset.jnlpba import (
     read_lines,
     source_sha256,
     split_counts,
+    unwrapped,
     whole_abstracts,
 )
 
@@ -68,6 +69,7 @@ __all__ = [
     "special_frame",
     "split_counts",
     "tokenize_words",
+    "unwrapped",
     "whole_abstracts",
     "window_capacity",
     "windows",

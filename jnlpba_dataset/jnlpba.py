@@ -9,6 +9,7 @@ This module imports no other module of this repository.
 """
 
 import codecs
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -180,12 +181,13 @@ def whole_abstracts(sentences: datasets.Dataset, cache_dir: str | Path | None = 
     pairs = itertools.pairwise(column(sentences, "document_id"))
     if not any(first is not None and first == second for first, second in pairs):
         return sentences.select([])
-    return datasets.Dataset.from_generator(
-        joined_sentences,
-        features=sentences.features,
-        cache_dir=None if cache_dir is None else str(cache_dir),
-        gen_kwargs={"sentences": sentences},
-    )
+    with unwrapped(cache_dir):
+        return datasets.Dataset.from_generator(
+            joined_sentences,
+            features=sentences.features,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            gen_kwargs={"sentences": sentences},
+        )
 
 
 def joined_sentences(sentences: datasets.Dataset) -> Iterator[dict]:
@@ -215,15 +217,25 @@ def column(rows: datasets.Dataset, name: str) -> Iterator:
 
 
 def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
-    """Run the builder. If a file is malformed, raise its CorpusError without the library's wrapper."""
+    """Run the builder."""
     builder = Jnlpba(config_name=name, cache_dir=cache_dir, **config)
-    try:
+    with unwrapped(cache_dir):
         builder.download_and_prepare()
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, CorpusError):
-            raise error.__cause__ from None
-        raise
     return builder.as_dataset()
+
+
+@contextlib.contextmanager
+def unwrapped(cache_dir: str | Path | None) -> Iterator[None]:
+    """If a source is malformed or the disk of the cache is full, raise that error without the library's."""
+    try:
+        yield
+    except DatasetGenerationError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.filename is None:  # that of a full disk names no file
+            cause.filename = str(cache_dir or datasets.config.HF_DATASETS_CACHE)
+        if isinstance(cause, CorpusError | OSError):
+            raise cause from None
+        raise
 
 
 def local_files(folder: str | Path | None) -> dict[str, dict[str, str]]:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 import yaml
+from accelerate.utils import GradientAccumulationPlugin
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import HfArg
 from transformers.trainer_pt_utils import AcceleratorConfig
@@ -34,6 +35,7 @@ STRATEGIES = {"eval_strategy": IntervalStrategy, "save_strategy": SaveStrategy}
 UNSUPPORTED = ("deepspeed", "fsdp", "fsdp_config", "parallelism_config")  # they write other checkpoints
 GPU_BACKENDS = ("nccl", "xccl", "hccl", "cncl", "mccl")
 LONGEST_WAIT = 10**9  # seconds; torch counts nanoseconds in 64 bits
+MOST = 2**31  # of what a flag counts; libraries fail with numbers of more bits than theirs
 KINDS = {"int": "a whole number", "float": "a number", "dict": "a JSON object"}  # what a parser's type reads
 
 
@@ -262,11 +264,14 @@ def json_value(text: str) -> object:
 
 def accelerator_problems(given: str | dict | None) -> list[str]:
     """Whether --accelerator_config is JSON, or names a file with it, and has accelerate's own names."""
+    config = given  # if it is not text, it was read before
     try:
         if isinstance(given, str) and not given.lstrip().startswith("{"):
-            AcceleratorConfig.from_json_file(given)
-        elif isinstance(given, str | dict):  # otherwise it was read before
-            AcceleratorConfig(**(json.loads(given) if isinstance(given, str) else given))
+            config = AcceleratorConfig.from_json_file(given)
+        elif isinstance(given, str | dict):
+            config = AcceleratorConfig(**(json.loads(given) if isinstance(given, str) else given))
+        if config is not None and config.gradient_accumulation_kwargs is not None:
+            GradientAccumulationPlugin(**config.gradient_accumulation_kwargs)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         names = ", ".join(field.name for field in dataclasses.fields(AcceleratorConfig))
         return [

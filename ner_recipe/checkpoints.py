@@ -6,6 +6,7 @@ problems = checkpoint_problems(args)        # also chooses the checkpoint to res
 import contextlib
 import errno
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -269,7 +270,9 @@ def missing_file(checkpoint: Path) -> str | None:
     if not isinstance(processes, int) or processes < 1:
         processes = 1  # `resuming_problems` says what is wrong with that file
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    return next((name for name in (*CHECKPOINT_FILES, *states) if not (checkpoint / name).is_file()), None)
+    return next(
+        (name for name in (*CHECKPOINT_FILES, *states) if not os.path.isfile(checkpoint / name)), None
+    )
 
 
 def damage(checkpoint: Path) -> str | None:

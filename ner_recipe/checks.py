@@ -12,13 +12,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import datasets
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import is_liger_kernel_available
 
 from ner_recipe.arguments import (
+    MOST,
     OF_A_RUN,
     Arguments,
     DataArguments,
@@ -35,23 +38,24 @@ PUBLISHED_ONCE = ("every_save", "end")  # the default and its meaning here: one 
 
 # Flag -> lowest value, and the value that it must stay below.
 RANGES = {
-    **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), (1, math.inf)),
-    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, math.inf)),
-    **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, math.inf)),
-    **dict.fromkeys(("eval_accumulation_steps", "save_total_limit", "ddp_bucket_cap_mb"), (1, math.inf)),
-    "dataloader_prefetch_factor": (1, math.inf),
-    **dict.fromkeys(("train_batch_tokens", "stride", "dataloader_num_workers"), (0, math.inf)),
+    **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), (1, MOST)),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, MOST)),
+    **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, MOST)),
+    **dict.fromkeys(("eval_accumulation_steps", "save_total_limit", "ddp_bucket_cap_mb"), (1, MOST)),
+    "dataloader_prefetch_factor": (1, MOST),
+    **dict.fromkeys(("train_batch_tokens", "stride", "dataloader_num_workers", "show_mistakes"), (0, MOST)),
     **dict.fromkeys(("eval_delay", "neftune_noise_alpha", "adam_epsilon", "max_grad_norm"), (0, math.inf)),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), (0, 1)),
-    "max_seq_length": (3, math.inf),  # a subtoken between two special ones
+    "max_seq_length": (3, MOST),  # a subtoken between two special ones
     "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
-    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "show_mistakes"), (0, math.inf)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), (0, math.inf)),
     **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
     "seed": (0, 2**32),
 }
 
 POSITIVE = ("num_train_epochs", "logging_steps", "eval_steps", "save_steps")
+OF_TRAINER = ("every_n_layers", "offload")  # in --gradient_checkpointing_kwargs; the others are torch's
 # Settings of TrainingArguments that the way from windows back to words relies on.
 FIXED = {
     "remove_unused_columns": True,
@@ -109,7 +113,7 @@ def setting_problems(
     problems = []
     if not model_args.model_name_or_path:
         problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
-    problems += corpus_problems(data_args)
+    problems += corpus_problems(data_args) + cache_problems(model_args.cache_dir)
     own_text = data_args.validation_file or data_args.test_file
     if args.do_train and own_text and not data_args.train_file and "train" in data_args.train_split_name:
         problems.append("--train_file: not given; expected your text to train on beside the other files")
@@ -185,6 +189,11 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     ):
         if found not in choices:
             problems.append(f"--{name}: found '{found}'; expected one of {', '.join(choices)}")
+    if args.do_train and args.greater_is_better == metric.endswith("loss"):
+        problems.append(
+            f"--greater_is_better: found {str(args.greater_is_better).lower()}, which keeps the worst epoch "
+            f"by --metric_for_best_model {metric}; leave it out"
+        )
     for name in POSITIVE:
         found = getattr(args, name)
         if found is not None and found <= 0 and not (name == "num_train_epochs" and args.max_steps > 0):
@@ -192,6 +201,11 @@ def choice_problems(args: RecipeArguments) -> list[str]:
     if args.max_steps < -1 or args.max_steps == 0:
         problems.append(f"--max_steps: found {args.max_steps}; expected at least 1, or -1 for whole epochs")
     problems += batch_problems(args) + logger_problems(args.report_to)
+    problems += compile_problems(args) + recomputing_problems(args)
+    if args.dataloader_persistent_workers and not args.dataloader_num_workers:
+        problems.append(
+            "--dataloader_persistent_workers: needs workers; add --dataloader_num_workers, or leave it out"
+        )
     strange = [part for part in (args.optim_args or "").replace(" ", "").split(",") if part.count("=") != 1]
     if args.optim_args and strange:
         problems.append(
@@ -199,11 +213,6 @@ def choice_problems(args: RecipeArguments) -> list[str]:
         )
     if args.use_liger_kernel and not is_liger_kernel_available():
         problems.append("--use_liger_kernel: the package liger-kernel is not installed; leave the flag out")
-    if args.torch_compile and args.torch_compile_backend not in (backends := torch.compiler.list_backends()):
-        problems.append(
-            f"--torch_compile_backend: found '{args.torch_compile_backend}'; expected one of "
-            f"{', '.join(backends)}"
-        )
     for name in ("split_batches", "dispatch_batches"):
         if getattr(args.accelerator_config, name) and args.train_sampling_strategy == SAMPLING[0]:
             problems.append(
@@ -214,6 +223,37 @@ def choice_problems(args: RecipeArguments) -> list[str]:
         if found != needed:
             problems.append(f"--{name}: found {found}; expected {needed}, which the recipe relies on")
     return problems
+
+
+def compile_problems(args: RecipeArguments) -> list[str]:
+    """A backend or a mode that torch.compile does not have."""
+    if not args.torch_compile:
+        return []
+    known = {
+        "torch_compile_backend": torch.compiler.list_backends(),
+        "torch_compile_mode": torch._inductor.list_mode_options(),
+    }
+    return [
+        f"--{name}: found '{found}'; expected one of {', '.join(choices)}"
+        for name, choices in known.items()
+        if (found := getattr(args, name)) is not None and found not in choices
+    ]
+
+
+def recomputing_problems(args: RecipeArguments) -> list[str]:
+    """Whether torch takes --gradient_checkpointing_kwargs, tried with a layer that does nothing."""
+    given = args.gradient_checkpointing_kwargs or {}
+    settings = {name: value for name, value in given.items() if name not in OF_TRAINER}
+    if not args.gradient_checkpointing or not settings:
+        return []
+    try:
+        checkpoint(torch.nn.Identity(), torch.zeros(1, requires_grad=True), **settings)
+    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        return [
+            f"--gradient_checkpointing_kwargs: torch does not take {json.dumps(settings)} "
+            f"({one_line(error)}); give arguments of torch.utils.checkpoint.checkpoint, such as use_reentrant"
+        ]
+    return []
 
 
 def optimizer_problems(args: RecipeArguments) -> list[str]:
@@ -275,12 +315,11 @@ def batch_problems(args: RecipeArguments) -> list[str]:
 
 
 def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool) -> list[str]:
-    """Refuse folders that are files, and an output folder with files that a run must not overwrite."""
-    for flag, place in (("output_dir", output_dir), ("cache_dir", model_args.cache_dir)):
-        if place is not None and (problems := writing_problems(flag, place)):
-            return problems
+    """Refuse a folder that is a file, and one with files that a run must not overwrite."""
+    if problems := writing_problems("output_dir", output_dir):
+        return problems
     folder, model = Path(output_dir), model_args.model_name_or_path
-    if do_train and model and Path(model).is_dir() and folder.resolve() == Path(model).resolve():
+    if do_train and model and os.path.isdir(model) and folder.resolve() == Path(model).resolve():
         return [f"--output_dir: {model} is the folder of the model to start from; choose another"]
     if do_train and (folder / "README.md").exists() and not (folder / "run.json").is_file():
         return [f"--output_dir: {folder} holds a README.md that no run wrote; choose another folder"]
@@ -292,6 +331,14 @@ def folder_problems(output_dir: str, model_args: ModelArguments, do_train: bool)
     if not do_train and any(folder.glob("*.safetensors")):
         return [f"--output_dir: {folder} holds a model with its own reports; choose another folder"]
     return []
+
+
+def cache_problems(cache_dir: str | None) -> list[str]:
+    """Whether prepared corpora can be written to --cache_dir or, without the flag, to HF_HOME."""
+    if cache_dir is not None:
+        return writing_problems("cache_dir", cache_dir)
+    default = str(datasets.config.HF_DATASETS_CACHE.expanduser())
+    return [f"{problem}, or another HF_HOME" for problem in writing_problems("cache_dir", default)]
 
 
 def beside(output_dir: str, what: str) -> str:

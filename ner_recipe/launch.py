@@ -47,6 +47,7 @@ def run_command(
     rank = int(os.environ.get("RANK", 0))
     speaks, who = int(os.environ.get("LOCAL_RANK", 0)) <= 0, ""
     try:
+        refuse_other_encodings(argv)
         parsed = parse(argv)
         speaks, who = True, f"[rank {rank}] " if rank else ""
         work(*parsed)
@@ -72,6 +73,23 @@ def run_command(
     if speaks:
         print(f"{who}{program}: {message}", file=sys.stderr)
     return code
+
+
+def refuse_other_encodings(argv: Sequence[str]) -> None:
+    """Refuse words that no report could hold, and no JSON."""
+    if strange := [word for word in argv if not is_unicode(word)]:
+        raise UsageError(
+            f"found {ascii(strange[0])}, which is not UTF-8; write it in UTF-8, or rename the file or folder"
+        )
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a word or a file's name was UTF-8, so that it can be written again as text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def lost_process(error: RuntimeError) -> str | None:

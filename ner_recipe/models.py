@@ -8,6 +8,7 @@ Only safetensors weights are loaded. Code that comes with a model is never run.
 
 import contextlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def resolve_model(name: str, flag: str = FLAG) -> str:
 
     `flag` is what errors name, here and below.
     """
-    if Path(name).is_file():
+    if os.path.isfile(name):
         raise UsageError(
             f"{flag}: {name} is a file; expected the folder of a model, such as its folder, "
             f"{Path(name).parent}"
@@ -57,7 +58,7 @@ def resolve_model(name: str, flag: str = FLAG) -> str:
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"{flag}: the package '{package}' is not installed; install it, or name a folder")
     folder = Path(spec.submodule_search_locations[0], path)
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         raise UsageError(f"{flag}: found no config.json in {folder}; expected a model folder")
     return str(folder)
 

@@ -471,6 +471,8 @@ def test_other_bad_input(trained, tiny_bert, inputs, tmp_path, capsys):
     latin = tmp_path / os.fsdecode(b"caf\xe9.txt")
     latin.write_text("IL-2")
     run(trained, latin, "--output_dir", tmp_path / "out", code=2)
+    assert "caf\\udce9.txt', which is not UTF-8" in capsys.readouterr().err
+    run(trained, tmp_path, "--output_dir", tmp_path / "out", code=2)
     assert "found a name that is not UTF-8" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json.part").write_text("{")  # left by a kill

@@ -10,12 +10,17 @@ import shutil
 import datasets
 import pytest
 from conftest import REPO, run_program
+from http_server import silent_port
+from huggingface_hub import constants
 
 import run_ner
 from jnlpba_dataset import load_jnlpba
+from ner_recipe.arguments import DataArguments
 from ner_recipe.corpora.__main__ import main as overview_main
 from ner_recipe.corpora.building import document_numbers
+from ner_recipe.corpora.loading import is_public_on_hub, load_from_hub
 from ner_recipe.corpora.splits import Split, training_texts
+from ner_recipe.launch import UsageError
 
 
 @pytest.mark.parametrize(
@@ -170,6 +175,7 @@ CASES = {
     "both": ("--train_file T --validation_file T --validation_fraction 0.1", "no effect beside"),
     "same file": ("--train_file T --validation_file T", "are the same file"),
     "unknown name": ("--dataset_name ncbi-diseas", "did you mean ncbi-disease?"),
+    "a name too long": (f"--dataset_name {'x' * 300}", "can't be loaded (OSError: [Errno 36] File name too"),
     "empty folder": ("--dataset_name E", "--dataset_name: E can't be loaded"),
     "incomplete": ("--dataset_name bc5cdr --data_dir E", "missing train.tsv, devel.tsv, test.tsv"),
     "no network": ("--dataset_name bc5cdr", "could not be downloaded"),
@@ -198,6 +204,20 @@ def test_bad_corpora_end_in_one_sentence(case, tmp_path, tiny_bert, cache_dir, c
     shown = capsys.readouterr().err
     assert status in (1, 2) and message in shown and "Traceback" not in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_a_data_set_that_have_different_columns_are_one_sentence(tmp_path, cache_dir):
+    for name, column in (("a", "tokens"), ("b", "words")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({column: ["IL-2"]}) + "\n")
+    with pytest.raises(UsageError, match=r"can't be loaded \(\w*CastError: "):
+        load_from_hub(str(tmp_path), DataArguments(), str(cache_dir))
+
+
+def test_a_data_set_that_nobody_can_be_asked_about_is_private(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with silent_port() as port:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        assert not is_public_on_hub("nobody/nothing")
 
 
 def test_the_overview_counts_what_is_there(tmp_path, cache_dir, tiny_bert, capsys):

@@ -39,6 +39,13 @@ def test_foreseen_errors_are_one_line_with_their_exit_code(capsys):
     assert end() == 0
 
 
+def test_a_word_that_no_report_could_hold_is_refused_before_it_is_parsed(capsys):
+    assert (
+        run_command("program.py", ["--run_name", "caf\udce9"], failing(ZeroDivisionError()), print, "") == 2
+    )
+    assert "error: found 'caf\\udce9', which is not UTF-8; " in capsys.readouterr().err
+
+
 def test_an_unforeseen_error_passes_through_so_that_python_shows_its_traceback():
     with pytest.raises(ZeroDivisionError):
         end(work=lambda: 1 / 0)

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -683,6 +684,14 @@ def test_bad_settings_end_in_one_message(case, tmp_path, capsys):
     assert code == 2 and error.startswith("run_ner.py: error: ") and "Traceback" not in error
     assert all(piece in error for piece in expected), error
     assert not output.exists()
+
+
+def test_a_default_cache_that_can_not_be_written_to_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("/proc/x"))
+    words = ["--model_name_or_path", "x", "--do_eval", "--output_dir", str(tmp_path / "out")]
+    assert run_ner.main(words) == 2
+    error = capsys.readouterr().err
+    assert "--cache_dir: nothing can be written in /proc" in error and "another HF_HOME" in error
 
 
 BAD_RUNS = {

@@ -5,6 +5,7 @@ for answers in engine.annotate_chunks([["Interleukin-4 induces GATA-3."]]): ...
 """
 
 import functools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -43,9 +44,11 @@ SUBTOKENS = 256  # of a text, as a guess: --batch_tokens as a number of texts, f
 def local_folder(name: str, revision: str | None, backend: str = TORCH) -> Path:
     """The folder of a model; one on the Hub is downloaded first, unless HF_HUB_OFFLINE forbids it."""
     folder = Path(resolve_model(name, FLAG))
-    if folder.is_dir() and revision:
-        raise UsageError(f"--model_revision: '{revision}' has no effect on the folder {folder}; leave it out")
-    if folder.is_dir():
+    if os.path.isdir(folder):
+        if revision:
+            raise UsageError(
+                f"--model_revision: '{revision}' has no effect on the folder {folder}; leave it out"
+            )
         return folder
     with model_errors(name, FLAG):
         return Path(snapshot_download(name, revision=revision, allow_patterns=model_files(backend)))

@@ -30,7 +30,7 @@ from ner_recipe.formats.files import (
     read_documents,
     suffix_of,
 )
-from ner_recipe.launch import UsageError
+from ner_recipe.launch import UsageError, is_unicode
 
 WHOLE = ("text", "brat")  # formats of a document a file
 TABLES = ("jsonl", "json", "parquet", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -80,7 +80,8 @@ def input_files(inputs: Sequence[str], output_dir: Path, settings: Settings) -> 
             f"INPUT: {unknown[0]}: found an unknown kind of file; expected {', '.join(SUFFIXES)}, or add "
             "--input_format"
         )
-    if strange := [str(path) for path in paths if not is_unicode(path)]:
+    # The words of the command line were seen; these are names in folders, which ids and the manifest hold.
+    if strange := [name for name in map(str, paths) if not is_unicode(name)]:
         raise UsageError(f"INPUT: {strange[0]!r}: found a name that is not UTF-8; rename the file or folder")
     root = common_folder(inputs)
     refuse_one_id_for_two(paths, settings)
@@ -90,15 +91,6 @@ def input_files(inputs: Sequence[str], output_dir: Path, settings: Settings) -> 
         ]
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}; expected a file that can be read") from None
-
-
-def is_unicode(path: Path) -> bool:
-    """Whether ids and the manifest can hold the path."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def refuse_idle_flags(given: argparse.Namespace, files: Sequence[InputFile]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ner_recipe.arguments import PlainParser
+from ner_recipe.arguments import MOST, PlainParser
 from ner_recipe.formats.files import READABLE
 from ner_recipe.launch import UsageError, cpu_has_bf16
 from ner_recipe.serving import BACKENDS, JOINT, ONNX, TORCH
@@ -157,8 +157,8 @@ def check_ranges(given: argparse.Namespace) -> None:
     least = {"stride": 0, "batch_tokens": 1, "chunk_documents": 1, "workers": 1, "tasks": 1, "rank": 0}
     for name, smallest in least.items():
         value = getattr(given, name)
-        if value is not None and value < smallest:
-            raise UsageError(f"--{name}: found {value}; expected at least {smallest}")
+        if value is not None and not smallest <= value < MOST:
+            raise UsageError(f"--{name}: found {value}; expected at least {smallest} and less than {MOST}")
     if not 0 <= given.min_score <= 1:
         raise UsageError(f"--min_score: found {given.min_score}; expected a probability from 0 to 1")
     if given.rank is not None and given.rank >= given.tasks:

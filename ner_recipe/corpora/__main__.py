@@ -5,12 +5,13 @@ python -m ner_recipe.corpora ncbi-disease --model_name_or_path MODEL --html page
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ner_recipe.arguments import SPLITS, DataArguments, ModelArguments, PlainParser
-from ner_recipe.checks import corpus_problems, refuse
+from ner_recipe.checks import cache_problems, corpus_problems, refuse, writing_problems
 from ner_recipe.corpora.loading import COLUMN_FLAGS, JNLPBA, load_corpus
 from ner_recipe.corpora.overview import QUANTILES, Overview, describe, pieces, shared
 from ner_recipe.corpora.sources import DOCUMENTS, RECORDS, WORD_LINES
@@ -47,20 +48,27 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace]:
         raise UsageError(
             f"found {len(given.corpus)} files; expected at most one for each of {', '.join(SPLITS)}"
         )
-    if given.html and given.html.is_dir():
-        raise UsageError(f"--html: {given.html} is a folder; give the name of a file")
+    refuse(cache_problems(given.cache_dir) + (page_problems(given.html) if given.html else []))
     return (given,)
+
+
+def page_problems(page: Path) -> list[str]:
+    """Whether the page can be written."""
+    if os.path.isdir(page):
+        return [f"--html: {page} is a folder; give the name of a file"]
+    # A page that is there is replaced. The folder of a new one is made, if need be.
+    return writing_problems("html", str(page.parent if os.path.lexists(page) else page))
 
 
 def data_arguments(given: argparse.Namespace) -> DataArguments:
     """The flags of run_ner.py that name this corpus. Invalid tags are counted, not refused."""
     first = given.corpus[0]
     options = {name: getattr(given, name) for name in COLUMN_FLAGS}
-    missing = [name for name in given.corpus[1:] if not Path(name).exists()]
+    missing = [name for name in given.corpus[1:] if not os.path.exists(name)]
     if missing:
         raise UsageError(f"found no file '{missing[0]}'; expected files after the first one")
-    is_saved = any(Path(first).glob("dataset_*.json"))
-    if len(given.corpus) > 1 or (Path(first).exists() and not is_saved):
+    is_saved = os.path.isdir(first) and any(Path(first).glob("dataset_*.json"))
+    if len(given.corpus) > 1 or (os.path.exists(first) and not is_saved):
         files = {f"{split}_file": file for split, file in zip(SPLITS, given.corpus, strict=False)}
         return DataArguments(**files, data_dir=given.data_dir, repair_tags=True, **options)
     if Path(first).suffix.lower() in (*WORD_LINES, *RECORDS, *DOCUMENTS):

@@ -4,6 +4,7 @@ folder = folder_of("ncbi-disease")       # "NCBI-disease-IOB", or None for an un
 files, sha256 = downloaded(folder)
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,9 +60,9 @@ def local(folder: str) -> dict[str, tuple[Path, str]]:
         CorpusError: one is missing.
     """
     paths = {split: Path(folder, file) for split, file in COLLECTION["files"].items()}
-    missing = [path.name for path in paths.values() if not path.is_file()]
+    missing = [path.name for path in paths.values() if not os.path.isfile(path)]
     if missing:
-        state = f"missing {', '.join(missing)}" if Path(folder).is_dir() else "not a folder"
+        state = f"missing {', '.join(missing)}" if os.path.isdir(folder) else "not a folder"
         expected = ", ".join(COLLECTION["files"].values())
         raise CorpusError(f"--data_dir: {folder}: {state}; expected the files {expected}")
     return {split: (path, str(path)) for split, path in paths.items()}

@@ -4,22 +4,24 @@ corpus = load_corpus(["train", "validation"], data_args, cache_dir)
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import datasets
 import numpy as np
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import OfflineModeIsEnabled, httpx
 
-from jnlpba_dataset import column, corpus_name, load_jnlpba, source_sha256
+from jnlpba_dataset import column, corpus_name, load_jnlpba, source_sha256, unwrapped
 from ner_recipe.arguments import SPLITS, DataArguments, suggestion
 from ner_recipe.corpora.building import build, document_numbers
 from ner_recipe.corpora.collection import downloaded, folder_of, known_names, known_sha256, local, name_of
 from ner_recipe.corpora.records import Columns
 from ner_recipe.corpora.sources import content_sha256, rows_of_dataset, rows_of_file
-from ner_recipe.launch import UsageError
+from ner_recipe.launch import FULL, UsageError
 
 JNLPBA, CUSTOM = "jnlpba", "custom"
 COLUMN_FLAGS = ("text_column_name", "label_column_name", "document_column_name")
@@ -80,7 +82,7 @@ def load_corpus(
     elif folder := folder_of(name):
         refuse_void(data_args, name, ("dataset_config_name", "dataset_revision", *COLUMN_FLAGS))
         corpus = corpus_of_collection(folder, how)
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):
         refuse_void(data_args, "a folder", ("dataset_config_name", "dataset_revision", "data_dir"))
         corpus = corpus_of_dataset(CUSTOM, load_saved(name), how)
     else:
@@ -151,7 +153,7 @@ def is_public_on_hub(name: str) -> bool:
     """Whether everybody may read a data set. One that can't be asked about is taken to be private."""
     try:
         info = HfApi().dataset_info(name)
-    except (OSError, HfHubHTTPError, OfflineModeIsEnabled):
+    except (OSError, httpx.HTTPError, OfflineModeIsEnabled):
         return False
     return not info.private and not info.gated
 
@@ -171,11 +173,16 @@ def load_saved(folder: str) -> datasets.DatasetDict:
 def load_from_hub(name: str, data_args: DataArguments, cache_dir: str | None) -> datasets.DatasetDict:
     """A data set of the Hub. No code that comes with it is run."""
     try:
-        data = datasets.load_dataset(
-            name, data_args.dataset_config_name, revision=data_args.dataset_revision, cache_dir=cache_dir
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        with unwrapped(cache_dir):
+            data = datasets.load_dataset(
+                name, data_args.dataset_config_name, revision=data_args.dataset_revision, cache_dir=cache_dir
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, DatasetsError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise  # the name is right
+        # A DatasetGenerationError alone says nothing.
+        cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
         close = suggestion(name.lower(), [JNLPBA, *known_names()])
         raise UsageError(
             f"--dataset_name: '{name}' can't be loaded ({reason}){close}; expected jnlpba, "

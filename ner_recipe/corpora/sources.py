@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import datasets
-from datasets.exceptions import DatasetGenerationError
 
-from jnlpba_dataset import CorpusError, file_sha256
+from jnlpba_dataset import CorpusError, file_sha256, unwrapped
 from ner_recipe.corpora.expressed import rows_of
 from ner_recipe.corpora.records import Columns, data_set_records, holds_documents, read_records, row_of
 from ner_recipe.corpora.word_lines import read_word_lines
@@ -78,18 +77,14 @@ def cached(
     arguments: Mapping[str, object],
     cache_dir: str | None,
 ) -> datasets.Dataset:
-    """What a generator yields, as an Arrow file. If the source is malformed, raise its error alone.
+    """What a generator yields, as an Arrow file.
 
     No argument may be a list, which `from_generator` would divide into shards.
     """
-    try:
+    with unwrapped(cache_dir):
         return datasets.Dataset.from_generator(
             generate, features=features, cache_dir=cache_dir, gen_kwargs=dict(arguments)
         )
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, CorpusError):
-            raise error.__cause__ from None
-        raise
 
 
 def generate_rows(path: str, shown: str, columns: tuple, sha256: str, version: int) -> Iterator[dict]:

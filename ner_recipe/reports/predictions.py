@@ -5,6 +5,7 @@
 A blank line ends each sentence. A second one ends each document, where documents are known.
 """
 
+import os
 from pathlib import Path
 
 from metrics import AVERAGES
@@ -63,7 +64,7 @@ def read_predictions(path: str | Path, resamples: int = RESAMPLES) -> SplitResul
 
 def prediction_text(path: str | Path) -> str:
     """The text of a file. Raises PredictionFileError if it is not a file of UTF-8 text."""
-    if Path(path).exists() and not Path(path).is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise PredictionFileError(f"{path}: not a file; expected a prediction file, predictions_test.tsv say")
     try:
         return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")

@@ -30,6 +30,7 @@ PROGRAMS = {  # module, and the name that it gives itself
     "lr_range_test": ("lr_range_test", "lr_range_test.py"),
     "hyperparameter_search": ("hyperparameter_search", "hyperparameter_search.py"),
     "annotate": ("annotate", "annotate.py"),
+    "corpora": ("ner_recipe.corpora.__main__", "python -m ner_recipe.corpora"),
     "reports": ("ner_recipe.reports.__main__", "python -m ner_recipe.reports"),
     "publishing": ("ner_recipe.publishing", "python -m ner_recipe.publishing"),
 }

@@ -111,6 +111,11 @@ FLAGS = [
     flag("--gradient_accumulation_steps 0"),
     flag("--per_device_train_batch_size 0"),
     flag("--per_device_eval_batch_size -3"),
+    flag(
+        "--per_device_eval_batch_size 99999999999999999999",
+        "--per_device_eval_batch_size: found 99999999999999999999",
+        "expected at least 1 and less than 2147483648",
+    ),
     flag("--train_batch_tokens -1"),
     flag("--num_train_epochs 0"),
     flag("--num_train_epochs -1e-3"),
@@ -138,9 +143,23 @@ FLAGS = [
     flag("""--lr_scheduler_kwargs '{"nope": 1}'""", "--lr_scheduler_kwargs: linear does not work with"),
     flag("--lr_scheduler_type cosine_with_min_lr", "--lr_scheduler_kwargs", "min_lr"),
     flag("--gradient_checkpointing_kwargs '[1]'"),
+    flag(
+        """--gradient_checkpointing --gradient_checkpointing_kwargs '{"nope": 1}'""",
+        """--gradient_checkpointing_kwargs: torch does not take {"nope": 1}""",
+    ),
+    flag(
+        """--gradient_checkpointing --gradient_checkpointing_kwargs '{"use_reentrant": false, "nope": 1}'""",
+        "--gradient_checkpointing_kwargs: torch does not take",
+        "'nope'",
+    ),
     flag("--accelerator_config '{bad'"),
     flag("""--accelerator_config '{"nope": 1}'""", "--accelerator_config", "nope", "split_batches"),
     flag("--accelerator_config none.json"),
+    flag(
+        """--accelerator_config '{"gradient_accumulation_kwargs": {"nope": 1}}'""",
+        "--accelerator_config: ",
+        "'nope'",
+    ),
     flag("""--accelerator_config '{"split_batches": true}'""", "--accelerator_config: split_batches"),
     flag("--ddp_backend nccl", "--ddp_backend: nccl needs GPUs", "use gloo"),
     flag("--ddp_backend carrier_pigeon"),
@@ -152,6 +171,7 @@ FLAGS = [
         "--dataloader_num_workers 1 --dataloader_prefetch_factor 0", "--dataloader_prefetch_factor: found 0"
     ),
     flag("--dataloader_prefetch_factor 2", "--dataloader_prefetch_factor", "--dataloader_num_workers"),
+    flag("--dataloader_persistent_workers", "--dataloader_persistent_workers: needs workers"),
     flag("--dataloader_drop_last"),
     flag("--remove_unused_columns false"),
     flag("--label_names x"),
@@ -159,6 +179,7 @@ FLAGS = [
     flag("--preprocessing_num_workers 0"),
     flag("--torch_empty_cache_steps 0"),
     flag("--torch_compile_backend x"),
+    flag("--torch_compile_mode x", "--torch_compile_mode: found 'x'; expected one of default"),
     flag("--use_liger_kernel"),
     flag("--deepspeed x"),
     flag("--fsdp full_shard"),
@@ -177,6 +198,12 @@ FLAGS = [
     flag("--eval_strategy now", "--eval_strategy: found 'now'; expected one of no, steps, epoch"),
     flag("--save_strategy never"),
     flag("--metric_for_best_model mcc"),
+    flag(
+        "--metric_for_best_model loss --greater_is_better true",
+        "--greater_is_better: found true",
+        "--metric_for_best_model loss",
+    ),
+    flag("--greater_is_better false", "--greater_is_better: found false", "--metric_for_best_model f1"),
     flag("--train_on pages"),
     flag("--train_sampling_strategy random", "--train_sampling_strategy", "--train_on alternate"),
     flag("--train_batch_tokens 99 --per_device_train_batch_size 4", "--per_device_train_batch_size"),
@@ -518,6 +545,11 @@ PLACES = [
         ("--output_dir: nothing can be written in @here/mount", "Read-only"),
         make=read_only("mount"),
     ),
+    Attack(
+        "place not UTF-8",
+        f"{PARSED}/\udcff",
+        ("found '@here/out/\\udcff', which is not UTF-8",),
+    ),
     Attack("place without a name", f"{PARSED} --output_dir ''", ("--output_dir: found ''",)),
     Attack(
         "place of the cache a file",
@@ -540,6 +572,21 @@ PLACES = [
         "place of the cache read-only",
         f"{PARSED} --cache_dir /proc/c",
         ("--cache_dir: nothing can be written in /proc",),
+    ),
+    Attack(
+        "place of the model a name too long",
+        f"{RUN} --model_name_or_path {LONG}",
+        (f"--model_name_or_path: '{LONG}' can't be loaded",),
+    ),
+    Attack(
+        "place in a package a name too long",
+        f"{RUN} --model_name_or_path package:seqeval/{LONG}",
+        ("--model_name_or_path: found no config.json in",),
+    ),
+    Attack(
+        "place of a known corpus a name too long",
+        f"{RUN} --dataset_name bc5cdr --data_dir {LONG}".replace(" --dataset_config_name sample", ""),
+        (f"--data_dir: {LONG}: not a folder",),
     ),
     Attack(
         "place of the model",
@@ -629,6 +676,11 @@ CHECKPOINTS = [
     )
 ] + [
     Attack(
+        "checkpoint of a name too long",
+        f"{PARSED} --resume_from_checkpoint {LONG}",
+        ("--resume_from_checkpoint: found no model.safetensors in",),
+    ),
+    Attack(
         "checkpoint left over",
         PARSED,
         ("--output_dir: @here/out/checkpoint-5 is left over",),
@@ -665,6 +717,7 @@ PREDICTIONS = [
     predictions("UTF-16", LINE.encode("utf-16"), "p.tsv:1: found byte 0xff"),
     predictions("JSON", "{}", "p.tsv:1: found 1 column;"),
     predictions("missing", "", "none.tsv: No such file", words="@here/none.tsv"),
+    predictions("a name too long", "", "File name too long", words=LONG),
     predictions("a folder", "", "@here: not a file", words="@here"),
     predictions("a FIFO", LINE, "pipe: not a file", words="@here/pipe", make=fifo("pipe")),
     predictions("few resamples", LINE, "--resamples: found 1", words="@here/p.tsv --resamples 1"),
@@ -675,6 +728,27 @@ PREDICTIONS = [
         "p.tsv and @trained/predictions_test.tsv: found 1 and 40 sentences",
         words="@here/p.tsv @trained/predictions_test.tsv",
     ),
+]
+
+OVERVIEW = [
+    Attack(f"overview {name}", words, named, "corpora", files={"t.tsv": TRAIN})
+    for name, words, named in (
+        ("a first name too long", f"{LONG}.tsv", (f"found no file '{LONG}.tsv'",)),
+        ("a second name too long", f"@here/t.tsv {LONG}", (f"found no file '{LONG}'",)),
+        (
+            "a cache that can't be",
+            "@here/t.tsv --cache_dir /proc/x",
+            ("--cache_dir: nothing can be written in /proc",),
+        ),
+        (
+            "a page that can't be",
+            "@here/t.tsv --html /proc/p.html",
+            ("--html: nothing can be written in /proc",),
+        ),
+        ("a page below a file", "@here/t.tsv --html @here/t.tsv/p.html", ("--html: @here/t.tsv is a file",)),
+        ("a page of a name too long", f"@here/t.tsv --html @here/{LONG}", ("--html: ", "File name too long")),
+        ("a folder for the page", "@here/t.tsv --html @here", ("--html: @here is a folder",)),
+    )
 ]
 
 PUBLISHING = [
@@ -727,6 +801,7 @@ ANNOTATING = [
         ("--min_score -1e-3", ("--min_score",)),
         ("--batch_tokens 0", ("--batch_tokens: found 0",)),
         ("--chunk_documents 0", ("--chunk_documents: found 0",)),
+        ("--chunk_documents 99999999999999999999", ("--chunk_documents: found 9999", "less than 2147483648")),
         ("--rank 3 --tasks 2", ("--rank: found 3",)),
         ("--workers 0", ("--workers: found 0",)),
         ("--stride 3", ("--stride: belongs to --decoding pipeline",)),
@@ -742,6 +817,13 @@ ANNOTATING = [
         "annotating with no model",
         "@here/none @here/in.txt --output_dir @here/e",
         ("@here/none",),
+        "annotate",
+        files={"in.txt": "x"},
+    ),
+    Attack(
+        "annotating with a name too long",
+        f"{LONG} @here/in.txt --output_dir @here/e",
+        (f"MODEL: '{LONG}' can't be loaded",),
         "annotate",
         files={"in.txt": "x"},
     ),
@@ -872,6 +954,7 @@ PARTS = {
     "places": PLACES,
     "checkpoints": CHECKPOINTS,
     "prediction files": PREDICTIONS,
+    "overview": OVERVIEW,
     "publishing": PUBLISHING,
     "annotating": ANNOTATING,
     "range test and search": TUNING,

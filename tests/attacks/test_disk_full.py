@@ -31,7 +31,8 @@ def small_disk(folder, kilobytes: int):
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # The writer that failed may still be open.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 # The tiny encoder's checkpoint takes 2.3 MB: its weights, the first moment, and the second checkpoint fail.
@@ -56,6 +57,18 @@ def test_a_full_disk_costs_no_checkpoint(kilobytes, kept, sample_flags, tmp_path
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         assert run_ner.main([*sample_flags, "--output_dir", str(folder), "--resume_from_checkpoint"]) == 0
         assert load_file(folder / "model.safetensors")
+
+
+def test_a_full_disk_of_the_cache_is_said_with_its_place(sample_flags, tmp_path, capsys):
+    with small_disk(tmp_path / "disk", 8):
+        cache = tmp_path / "disk" / "cache"
+        assert (
+            run_ner.main([*sample_flags, "--cache_dir", str(cache), "--output_dir", str(tmp_path / "out")])
+            == 1
+        )
+    error = capsys.readouterr().err
+    assert f"{cache} can't be written (No space left on device); make room on that disk" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_limit_of_file_sizes_is_answered_the_same(sample_flags, tmp_path, capsys):
