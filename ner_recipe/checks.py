@@ -247,7 +247,9 @@ def recomputing_problems(args: RecipeArguments) -> list[str]:
     if not args.gradient_checkpointing or not settings:
         return []
     try:
-        checkpoint(torch.nn.Identity(), torch.zeros(1, requires_grad=True), **settings)
+        checkpoint(
+            torch.nn.Identity(), torch.zeros(1, requires_grad=True), **{"use_reentrant": True, **settings}
+        )
     except (ValueError, TypeError, RuntimeError, AttributeError) as error:
         return [
             f"--gradient_checkpointing_kwargs: torch does not take {json.dumps(settings)} "
