@@ -298,8 +298,8 @@ def test_a_batch_too_small_for_a_window_is_refused_before_anything_is_written(sa
 def test_a_second_run_in_the_same_folder_is_refused(sample_flags, tmp_path, capsys):
     folder = tmp_path / "model"
     hold = (
-        "import filelock, sys, time; filelock.FileLock(sys.argv[1]).acquire(); print(flush=True); "
-        "time.sleep(60)"
+        "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+        "print(flush=True); time.sleep(60)"
     )
     folder.mkdir()
     words = [sys.executable, "-c", hold, str(folder / LOCK)]

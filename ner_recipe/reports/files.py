@@ -36,6 +36,11 @@ RESULT_FILES = (
 )
 
 
+def files_in(folder: str | Path) -> set[str]:
+    """The names of the files in a folder, except hidden ones such as the lock of a run."""
+    return {path.name for path in Path(folder).iterdir() if path.is_file() and path.name[0] != "."}
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, so that an interrupted run leaves the earlier one readable."""
     write_bytes(path, text.encode())

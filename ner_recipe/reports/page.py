@@ -27,7 +27,7 @@ from ner_recipe.reports.error_analysis import (
     surface,
 )
 from ner_recipe.reports.figures import as_svg, draw, save
-from ner_recipe.reports.files import CARD, FIGURES, PAGE, write_text
+from ner_recipe.reports.files import CARD, FIGURES, PAGE, files_in, write_text
 from ner_recipe.reports.history import History
 from ner_recipe.reports.result import SplitResult
 from ner_recipe.reports.template import render_template
@@ -116,7 +116,7 @@ def write_page(output_dir: str | Path, content: PageContent, with_figures: bool 
 
 def files_beside(folder: Path) -> list[str]:
     """The files in the output folder and in figures/, and the card, which is written last."""
-    names = {path.name for path in folder.iterdir() if path.is_file() and path.name != PAGE}
+    names = files_in(folder) - {PAGE}
     if "config.json" in names:
         names.add(CARD)
     figures = [f"figures/{name}.svg" for name in FIGURES]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metrics import AVERAGES
 from ner_recipe.reports.error_analysis import render_kinds
-from ner_recipe.reports.files import REPORTS, write_text
+from ner_recipe.reports.files import REPORTS, files_in, write_text
 from ner_recipe.reports.intervals import in_words
 from ner_recipe.reports.predictions import format_predictions
 from ner_recipe.reports.result import FORMS, SplitResult
@@ -188,5 +188,5 @@ def render_summary(results: Mapping[str, SplitResult], output_dir: str) -> str:
             f"{scores['word']['micro']['f1']:7.4f}  {scores['accuracy']:8.4f}  {scores['entities']:13,}"
         )
         lines.append(f"{role:<10}  {numbers}")
-    files = sorted(path.name for path in Path(output_dir).iterdir() if path.is_file())
-    return "\n".join([*lines, "", f"Written to {output_dir}", *(f"  {name}" for name in files)])
+    files = [f"  {name}" for name in sorted(files_in(output_dir))]
+    return "\n".join([*lines, "", f"Written to {output_dir}", *files])
