@@ -260,18 +260,15 @@ def test_a_damaged_database_is_named(config, tmp_path, capsys):
     assert "trials.db: file is not a database; expected a new database" in capsys.readouterr().err
 
 
-def test_a_database_of_another_optuna_or_one_that_refuses_writing_is_named(config, tmp_path, capsys):
+def test_a_database_of_another_optuna_or_a_damaged_one_is_named(config, tmp_path, capsys):
     database = tmp_path / "search/trials.db"
-    refuses = (
-        "CREATE TRIGGER t BEFORE INSERT ON studies BEGIN SELECT raise(ABORT, 'read-only'); END"
-    )
     for change, reason in (
         ("UPDATE alembic_version SET version_num = 'v99.0.0'", "no longer compatible with the table schema"),
-        (refuses, "read-only; expected a new database"),
+        ("ALTER TABLE trials RENAME COLUMN state TO other", "no such column: trials.state; expected a new"),
     ):
         shutil.rmtree(database.parent, ignore_errors=True)
         database.parent.mkdir()
-        optuna.create_study(study_name="another", storage=f"sqlite:///{database}")
+        optuna.create_study(study_name="search", storage=f"sqlite:///{database}")
         with contextlib.closing(sqlite3.connect(database)) as connection, connection:
             connection.execute(change)
         assert hyperparameter_search.main([config({"weight_decay": [0.1]})]) == 2
