@@ -27,7 +27,7 @@ import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
-from ner_recipe.checkpoints import last_checkpoint
+from ner_recipe.checkpoints import LOCK, last_checkpoint
 from ner_recipe.tuning import search
 
 REPO = Path(__file__).resolve().parents[2]
@@ -189,9 +189,13 @@ def without_clocks(value: object) -> object:
 
 
 def everything(folder: Path) -> dict[str, object]:
-    """All that two runs must have in common, in a form that can be compared with ==."""
+    """All that two runs must have in common, in a form that can be compared with ==.
+
+    A run that is killed after its last checkpoint was deleted leaves its lock, an empty file that locks nothing.
+    """
     last = folder.with_suffix(".last")
-    found: dict[str, object] = {"files": sorted(path.name for path in folder.iterdir())}
+    names = {path.name for path in folder.iterdir()} - {LOCK}
+    found: dict[str, object] = {"files": sorted(names)}
     for path in (folder / "model.safetensors", *sorted(last.glob("*.safetensors"))):
         for name, weight in load_file(path).items():
             found[f"{path.parent.suffix}{path.name}: {name}"] = weight.numpy().tobytes()

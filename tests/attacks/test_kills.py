@@ -23,6 +23,8 @@ from killed import (
     search_end,
 )
 
+from ner_recipe.checkpoints import LOCK
+
 KILLS = int(os.environ.get("NER_KILLS", "5"))
 FEW = max(1, KILLS // 3)  # in a test with two processes, and of the search or the range test
 SEED = int(os.environ.get("NER_KILL_SEED", "1"))
@@ -109,7 +111,7 @@ def test_killed_and_started_again_it_ends_as_uninterrupted(
 
 
 def on_disk(folder) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
