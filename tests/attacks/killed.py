@@ -191,7 +191,7 @@ def without_clocks(value: object) -> object:
 def everything(folder: Path) -> dict[str, object]:
     """All that two runs must have in common, in a form that can be compared with ==.
 
-    A run that is killed after its last checkpoint was deleted leaves its lock, an empty file that locks nothing.
+    A run that is killed at its very end leaves its lock, an empty file that locks nothing.
     """
     last = folder.with_suffix(".last")
     names = {path.name for path in folder.iterdir()} - {LOCK}
