@@ -11,6 +11,7 @@ This module imports no other module of this repository.
 import codecs
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
@@ -224,6 +225,9 @@ def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
     return builder.as_dataset()
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that name no file
+
+
 @contextlib.contextmanager
 def unwrapped(cache_dir: str | Path | None) -> Iterator[None]:
     """If a source is malformed or the disk of the cache is full, raise that error without the library's."""
@@ -231,7 +235,7 @@ def unwrapped(cache_dir: str | Path | None) -> Iterator[None]:
         yield
     except DatasetGenerationError as error:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.filename is None:  # that of a full disk names no file
+        if isinstance(cause, OSError) and cause.errno in FULL and cause.filename is None:
             cause.filename = str(cache_dir or datasets.config.HF_DATASETS_CACHE)
         if isinstance(cause, CorpusError | OSError):
             raise cause from None

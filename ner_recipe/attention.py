@@ -13,6 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 CPU_ATTENTION = "cpu_bf16"
+LONGEST = 512  # subtokens; beyond it the scores of all pairs take too much memory
 
 
 def cpu_attention(
@@ -29,7 +30,7 @@ def cpu_attention(
         The output in the query's type, (batch, tokens, heads, width of a head), and no attention weights.
     """
     with torch.autocast(query.device.type, enabled=False):  # which would cast the operands of sdpa to bf16
-        if module.training and is_plain(module, query, key, attention_mask, options):
+        if module.training and is_plain(module, query, key, value, attention_mask, options):
             output = products(query, key, value, attention_mask, **options)
         else:
             operands = query.float(), key.float(), value.float()
@@ -41,6 +42,7 @@ def is_plain(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
+    value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     options: dict,
 ) -> bool:
@@ -50,6 +52,8 @@ def is_plain(
         and not options.get("is_causal")
         and options.get("position_bias") is None
         and key.shape[1] == query.shape[1]
+        and key.shape[2] <= LONGEST
+        and query.dtype == key.dtype == value.dtype  # rotated ones of some encoders are in fp32
         and (attention_mask is None or attention_mask.dtype == torch.bool)
     )
 
@@ -67,7 +71,8 @@ def products(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query * scale) @ key.transpose(2, 3)  # (batch, heads, tokens, tokens)
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, float("-inf"))
+        # Not infinity: with a sliding window all keys of a padded position may be masked.
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     weights = torch.nn.functional.dropout(scores.softmax(dim=-1), dropout)
     return (weights @ value).transpose(1, 2).contiguous()
 

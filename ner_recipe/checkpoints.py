@@ -130,13 +130,26 @@ def only_run(args: RecipeArguments) -> Iterator[None]:
             finally:
                 (folder / LOCK).unlink(missing_ok=True)
     except filelock.Timeout:
-        raise UsageError(
-            f"--output_dir: another run is writing to {folder}; wait until it ends, or choose another folder"
-        ) from None
+        raise UsageError(busy(folder)) from None
     finally:
         for place in new:  # of a run that failed before it wrote anything
             with contextlib.suppress(OSError):
                 place.rmdir()
+
+
+def busy(folder: Path) -> str:
+    return f"--output_dir: another run is writing to {folder}; wait until it ends, or choose another folder"
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another run is writing to a folder now."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with filelock.FileLock(folder / LOCK, blocking=False):
+            return False
+    except filelock.Timeout:
+        return True
 
 
 def checkpoint_problems(args: RecipeArguments) -> list[str]:
@@ -144,6 +157,8 @@ def checkpoint_problems(args: RecipeArguments) -> list[str]:
 
     `args.resuming_note` says which checkpoints were passed over.
     """
+    if args.process_index == 0 and is_locked(Path(args.output_dir)):
+        return [busy(Path(args.output_dir))]
     last, wanted = last_checkpoint(args.output_dir), args.resume_from_checkpoint
     if wanted is None and last is not None:
         return [

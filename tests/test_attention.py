@@ -7,7 +7,11 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification
+from transformers import (
+    AutoModelForTokenClassification,
+    ModernBertConfig,
+    ModernBertForTokenClassification,
+)
 
 import run_ner
 from jnlpba_dataset import LABELS
@@ -58,6 +62,27 @@ def test_a_row_does_not_depend_on_its_batch(tiny_bert, batch, training):
     for row, length in enumerate((20, 13, 5)):
         alone = model(**{name: values[row : row + 1, :length] for name, values in batch.items()}).logits
         torch.testing.assert_close(alone[0], together[row, :length], atol=1e-5, rtol=1e-4)
+
+
+def test_a_sliding_window_that_sees_only_padding_gives_numbers(batch):
+    """ModernBERT masks all keys of a padded position that is far from the text."""
+    config = ModernBertConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        local_attention=8,
+        global_attn_every_n_layers=2,
+        pad_token_id=0,
+    )
+    model = ModernBertForTokenClassification(config).train()
+    model.set_attn_implementation(CPU_ATTENTION)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(**batch).logits[batch["attention_mask"].bool()]
+    logits.float().square().mean().backward()
+    assert logits.isfinite().all()
+    assert all(weights.grad.isfinite().all() for weights in model.parameters() if weights.grad is not None)
 
 
 @pytest.mark.parametrize(("precision", "closeness"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])

@@ -301,14 +301,14 @@ def test_a_second_run_in_the_same_folder_is_refused(sample_flags, tmp_path, caps
         "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
         "print(flush=True); time.sleep(60)"
     )
-    folder.mkdir()
+    (folder / "checkpoint-9").mkdir(parents=True)
     words = [sys.executable, "-c", hold, str(folder / LOCK)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         assert run_ner.main([*sample_flags, "--output_dir", str(folder)]) == 2
         assert f"--output_dir: another run is writing to {folder}; wait" in capsys.readouterr().err
         other.kill()
-    assert [path.name for path in folder.iterdir()] == [LOCK]
+    assert {path.name for path in folder.iterdir()} == {LOCK, "checkpoint-9"}
     missing = ["--output_dir", str(tmp_path / "new" / "model"), "--train_batch_tokens", "1"]
     assert run_ner.main([*sample_flags, *missing]) == 2
     assert not (tmp_path / "new").exists()
