@@ -24,6 +24,7 @@ from jnlpba_dataset.alignment import (
 from jnlpba_dataset.jnlpba import (
     CITATION,
     DOCUMENT_MARK,
+    FULL,
     LABELS,
     CorpusError,
     column,
@@ -42,6 +43,7 @@ from jnlpba_dataset.jnlpba import (
 )
 
 __all__ = [
+    "FULL",
     "CITATION",
     "DOCUMENT_MARK",
     "LABELS",

@@ -20,6 +20,7 @@ from pathlib import Path
 import datasets
 from datasets.exceptions import DatasetGenerationError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, and a limit of the shell
 TYPES = ("protein", "DNA", "RNA", "cell_line", "cell_type")
 LABELS = ("O", *(f"{prefix}-{kind}" for kind in TYPES for prefix in "BI"))
 
@@ -223,9 +224,6 @@ def build(name: str, cache_dir: str | None, **config) -> datasets.DatasetDict:
     with unwrapped(cache_dir):
         builder.download_and_prepare()
     return builder.as_dataset()
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that name no file
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ sys.exit(run_command("run_ner.py", argv, parse, work, when_interrupted="..."))
 """
 
 import datetime
-import errno
 import os
 import re
 import sys
@@ -14,14 +13,13 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from jnlpba_dataset import AlignmentError, CorpusError
+from jnlpba_dataset import FULL, AlignmentError, CorpusError
 
 CGROUP_QUOTAS = (
     ("/sys/fs/cgroup/cpu.max", None),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, and a limit of the shell
 TOO_LATE = re.compile(r"Timed out waiting \d+ms|Application timeout caused pair closure")  # gloo's words
 
 

@@ -15,13 +15,13 @@ from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub import HfApi
 from huggingface_hub.utils import OfflineModeIsEnabled, httpx
 
-from jnlpba_dataset import column, corpus_name, load_jnlpba, source_sha256, unwrapped
+from jnlpba_dataset import FULL, column, corpus_name, load_jnlpba, source_sha256, unwrapped
 from ner_recipe.arguments import SPLITS, DataArguments, suggestion
 from ner_recipe.corpora.building import build, document_numbers
 from ner_recipe.corpora.collection import downloaded, folder_of, known_names, known_sha256, local, name_of
 from ner_recipe.corpora.records import Columns
 from ner_recipe.corpora.sources import content_sha256, rows_of_dataset, rows_of_file
-from ner_recipe.launch import FULL, UsageError
+from ner_recipe.launch import UsageError
 
 JNLPBA, CUSTOM = "jnlpba", "custom"
 COLUMN_FLAGS = ("text_column_name", "label_column_name", "document_column_name")
