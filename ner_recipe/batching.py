@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import datasets
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+import torch
+from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from jnlpba_dataset import column, encode, whole_abstracts
@@ -18,6 +19,7 @@ from ner_recipe.arguments import DataArguments
 from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.launch import UsageError
 
+ROUNDING = 12  # a length is rounded up by less than one part in so many
 ALWAYS = -1  # the `document` of a window that is trained on in each epoch
 
 
@@ -113,6 +115,24 @@ def presentations(windows: datasets.Dataset, seed: int) -> list[np.ndarray]:
     return [np.flatnonzero((document == ALWAYS) | ((turn[document] == epoch) == whole)) for epoch in range(2)]
 
 
+def padded_lengths(lengths: np.ndarray, longest: int) -> np.ndarray:
+    """Lengths as batches are padded to: rounded up by at most a twelfth, and not beyond `longest`.
+
+    oneDNN, for CPUs, compiles and keeps the matrix products of each shape. Few lengths mean few shapes.
+    """
+    step = 2 ** np.log2(np.maximum(lengths / ROUNDING, 1)).astype(int)
+    return np.minimum(-(-lengths // step) * step, longest)
+
+
+class RoundedPadding(DataCollatorForTokenClassification):
+    """Pads a batch to `padded_lengths`."""
+
+    def torch_call(self, features: list[dict]) -> dict[str, torch.Tensor]:
+        lengths = np.array([len(row["input_ids"]) for row in features])
+        self.max_length = int(padded_lengths(lengths.max(), self.tokenizer.model_max_length))
+        return super().torch_call(features)
+
+
 class LikeLengthBatches(BatchRebalanceSampler):
     """Batches of windows of like length, in an order that depends on the seed and the epoch alone.
 
@@ -127,7 +147,7 @@ class LikeLengthBatches(BatchRebalanceSampler):
     batches repeats some.
 
     Args:
-        lengths: subtokens of each window. (windows,)
+        lengths: subtokens of each window, padding included. (windows,)
         seed: of the order.
         shown: the windows of each kind of epoch, taken in turn. All in each epoch if not given.
         rows, tokens: the size of a batch; exactly one of the two.

@@ -16,7 +16,6 @@ import datasets
 import numpy as np
 import torch
 from transformers import (
-    DataCollatorForTokenClassification,
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -34,7 +33,14 @@ from jnlpba_dataset import OWNED, column, decode, gather
 from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
-from ner_recipe.batching import LikeLengthBatches, encode_split, numbers, presentations
+from ner_recipe.batching import (
+    LikeLengthBatches,
+    RoundedPadding,
+    encode_split,
+    numbers,
+    padded_lengths,
+    presentations,
+)
 from ner_recipe.checkpoints import SETTINGS_FILE, last_checkpoint, whole_or_none
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
@@ -168,7 +174,7 @@ class NerTrainer(Trainer):
             else {"rows": self._train_batch_size}
         )
         self.batches = LikeLengthBatches(
-            numbers(self.train_dataset, "length"),
+            padded_lengths(numbers(self.train_dataset, "length"), self.processing_class.model_max_length),
             seed,
             presentations(self.train_dataset, seed),
             accumulate=args.gradient_accumulation_steps,
@@ -355,7 +361,7 @@ def build_trainer(
             train_dataset=splits["train"].windows if "train" in splits else None,
             eval_dataset=splits["validation"].windows if "validation" in splits else None,
             processing_class=tokenizer,
-            data_collator=DataCollatorForTokenClassification(tokenizer),
+            data_collator=RoundedPadding(tokenizer, padding="max_length"),
             compute_metrics=scorers.get("validation"),
         )
     except (ValueError, RuntimeError, ImportError) as error:  # a setting or a logger that is not available

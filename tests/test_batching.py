@@ -14,7 +14,15 @@ from transformers import AutoTokenizer
 
 from jnlpba_dataset import load_jnlpba
 from ner_recipe.arguments import DataArguments
-from ner_recipe.batching import ALWAYS, LikeLengthBatches, encode_split, numbers, presentations
+from ner_recipe.batching import (
+    ALWAYS,
+    LikeLengthBatches,
+    RoundedPadding,
+    encode_split,
+    numbers,
+    padded_lengths,
+    presentations,
+)
 from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 
@@ -84,6 +92,31 @@ def test_batches_are_full_and_the_steps_are_shuffled():
     assert 1 - LENGTHS.sum() / sum(computed) < 0.03
     longest = [int(LENGTHS[batch].max()) for batch in planned]
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
+
+
+def test_batches_have_few_shapes_and_little_padding(tiny_bert):
+    """oneDNN keeps 1,024 compiled matrix products, and a training needs about 15 for each shape of batch."""
+    lengths = np.random.default_rng(3).lognormal(3.6, 0.8, 20_000).astype(int).clip(4, 510)
+    padded = padded_lengths(lengths, 510)
+    planned = epoch_of(LikeLengthBatches(padded, 7, tokens=1400), 0)
+    assert len({(len(batch), padded[batch].max()) for batch in planned}) < 80
+    assert 1 - lengths.sum() / sum(len(batch) * padded[batch].max() for batch in planned) < 0.03
+    collator = RoundedPadding(
+        AutoTokenizer.from_pretrained(tiny_bert, model_max_length=510), padding="max_length"
+    )
+    for batch in planned[:40]:
+        rows = [{"input_ids": [1] * lengths[row], "labels": [0] * lengths[row]} for row in batch]
+        made = collator(rows)
+        assert made["labels"].shape == made["input_ids"].shape == (len(batch), padded[batch].max())
+        assert [(row != -100).sum() for row in made["labels"]] == lengths[batch].tolist()
+
+
+@given(st.lists(st.integers(1, 512), min_size=1), st.integers(1, 512))
+def test_a_length_is_rounded_up_by_a_twelfth_at_most(lengths, longest):
+    lengths = np.minimum(lengths, longest)
+    padded = padded_lengths(lengths, longest)
+    assert (lengths <= padded).all() and (padded <= np.minimum(lengths * 13 / 12, longest)).all()
+    assert (np.diff(padded[np.argsort(lengths)]) >= 0).all()
 
 
 def test_processes_share_the_steps_that_one_process_accumulates():
