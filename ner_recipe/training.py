@@ -31,6 +31,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from jnlpba_dataset import OWNED, column, decode, gather
 from metrics import flatten
+from ner_recipe.adversarial import gradient_of, moved_embeddings
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import (
@@ -193,9 +194,15 @@ class NerTrainer(Trainer):
             self.batches.set_epoch(epoch)
         super()._run_epoch(epoch=epoch, **options)
 
-    def training_step(self, *arguments, **options) -> torch.Tensor:
-        loss = super().training_step(*arguments, **options)
+    def training_step(self, model: torch.nn.Module, inputs: Mapping, *arguments) -> torch.Tensor:
+        adversarial = self.state.epoch >= self.state.num_train_epochs - self.args.adversarial_epochs
+        ids = inputs["input_ids"].to(self.args.device)
+        before = gradient_of(self.model, ids) if adversarial else None
+        loss = super().training_step(model, inputs, *arguments)
         self.refuse_divergence("loss", loss)
+        if adversarial:
+            with moved_embeddings(self.model, ids, before):
+                super().training_step(model, inputs, *arguments)
         return loss
 
     def _get_grad_norm(self, *arguments, **options) -> torch.Tensor | float:
