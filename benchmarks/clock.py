@@ -26,7 +26,6 @@ class Clock(TrainerCallback):
     def __init__(self):
         self.times: dict = {"epochs": [], "evaluations": []}
         self.batches: list[tuple[int, torch.Tensor]] = []
-        self.counted: dict | None = None  # the last batch
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.times["epochs"].append([seconds()])
@@ -65,9 +64,6 @@ def main(path: str, program: str, *words: str) -> None:
     step = Trainer.training_step
 
     def counted(self, model, inputs, *rest):
-        if inputs is clock.counted:  # the second pass of an adversarial step
-            return step(self, model, inputs, *rest)
-        clock.counted = inputs
         clock.batches.append((inputs["input_ids"].numel(), inputs["attention_mask"].sum()))
         return step(self, model, inputs, *rest)
 

@@ -178,10 +178,10 @@ class RecipeArguments(TrainingArguments):
         default=0.0,
         help="Evaluate and save an exponential moving average of the weights with this decay; 0 for none.",
     )
-    adversarial_epochs: int = HfArg(
-        default=0,
-        help="Adversarial training in the last N epochs, which then take twice as long: each step is also "
-        "taken with the word embeddings moved to where the loss is larger.",
+    adversarial_epsilon: float = HfArg(
+        default=0.0,
+        help="Adversarial training: how far the word embeddings of a batch are moved along the gradients of "
+        "earlier steps; 0 for none.",
     )
     logging_steps: float = HfArg(default=50, help="Log the training loss every N steps.")
     train_sampling_strategy: str = HfArg(

@@ -1,4 +1,4 @@
-"""Adversarial epochs: the gradient is that of a naive loop, earlier epochs do not change, and runs resume.
+"""Adversarial training: the gradients are those of a naive loop, and a run resumes to the same weights.
 
 python -m pytest tests/test_adversarial.py
 """
@@ -8,87 +8,81 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification, TrainerCallback
+from transformers import AutoModelForTokenClassification
 
 import run_ner
-from ner_recipe.adversarial import EPSILON
+from ner_recipe.adversarial import LAST_GRADIENTS
 from ner_recipe.checks import parse_arguments
 from ner_recipe.training import NerTrainer, build_trainer, prepare, token_loss
 
+EPSILON = 0.5
+TABLE = "bert.embeddings.word_embeddings.weight"
 TWO_EPOCHS = ["--num_train_epochs", "2", "--save_total_limit", "2", "--bf16", "false"]
 
 
-def gradients(model, batch: dict) -> dict[str, torch.Tensor]:
-    """Of the loss of a batch, by parameter, from a copy of the model."""
-    model = copy.deepcopy(model).eval()
-    model.zero_grad()
-    labels = batch["labels"]
-    token_loss(model(**{name: value for name, value in batch.items() if name != "labels"}), labels).backward()
-    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-
-
-def trainer_for(sample_flags, folder, *flags: str) -> NerTrainer:
-    flags = [*sample_flags, *TWO_EPOCHS, "--output_dir", str(folder), *flags]
-    model_args, data_args, args = parse_arguments(flags)
+def trainer_for(sample_flags, folder, epsilon: float, *flags: str) -> NerTrainer:
+    options = [*TWO_EPOCHS, "--adversarial_epsilon", str(epsilon), "--output_dir", str(folder)]
+    model_args, data_args, args = parse_arguments([*sample_flags, *options, *flags])
     loaded = prepare(["train", "validation"], model_args, data_args, args)
     return build_trainer(*loaded, args, facts={})[0]
 
 
-class EachEpoch(TrainerCallback):
-    """Copies the weights after each epoch."""
-
-    def __init__(self):
-        self.weights = []
-
-    def on_epoch_end(self, args, state, control, model, **others):
-        self.weights.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
-
-
-@pytest.mark.parametrize("accumulate", ["1", "2"])
-def test_the_gradient_is_that_of_a_naive_loop(accumulate, sample_flags, tmp_path):
-    dropout = ["--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0"]
-    accumulation = ["--gradient_accumulation_steps", accumulate]
-    trainer = trainer_for(sample_flags, tmp_path, "--adversarial_epochs", "2", *dropout, *accumulation)
-    model, table = trainer.model, trainer.model.get_input_embeddings().weight
+def gradients(model, batch: dict) -> dict[str, torch.Tensor]:
+    """Of the loss of a batch, by parameter, from a copy of the model without dropout."""
+    model = copy.deepcopy(model).eval()
     model.zero_grad()
-    trainer.state.epoch, trainer.state.num_train_epochs = 0.0, 2
-    start = table.detach().clone()
-    batches = [
-        batch for batch, _ in zip(trainer.get_train_dataloader(), range(int(accumulate)), strict=False)
-    ]
-    expected = dict.fromkeys((name for name, _ in model.named_parameters()), 0)
-    for batch in batches:
-        plain = gradients(model, batch)
-        moved = copy.deepcopy(model)
-        direction = plain["bert.embeddings.word_embeddings.weight"]
-        moved.get_input_embeddings().weight.data += EPSILON * direction / direction.norm()
-        for name, gradient in gradients(moved, batch).items():
-            expected[name] = expected[name] + plain[name] + gradient
-        trainer.training_step(model, batch)
-    assert torch.equal(table, start), "the table is moved back"
-    for name, weight in model.named_parameters():
-        if weight.grad is not None:
-            assert torch.allclose(weight.grad, expected[name], atol=1e-5), name
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    token_loss(model(**inputs), batch["labels"]).backward()
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-def test_only_the_last_epochs_change_and_a_run_resumes_within_them(sample_flags, tmp_path, capsys):
-    kept = []
-    for number in ("0", "1"):
-        trainer = trainer_for(sample_flags, tmp_path / number, "--adversarial_epochs", number)
-        epochs = EachEpoch()
-        trainer.add_callback(epochs)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_gradients_are_those_of_a_naive_loop(accumulate, sample_flags, tmp_path):
+    dropout = ["--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0"]
+    trainer = trainer_for(sample_flags, tmp_path, EPSILON, *dropout)
+    model, moves = trainer.model, trainer.moves
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    moves.on_train_begin(trainer.args, trainer.state, trainer.control, model)
+    kept = torch.zeros_like(start[TABLE])
+    batches = iter(trainer.get_train_dataloader())
+    for _ in range(3):
+        model.zero_grad()
+        expected: dict[str, torch.Tensor] = {}
+        for _ in range(accumulate):
+            batch = next(batches)
+            moved = copy.deepcopy(model)
+            there = torch.zeros(len(kept), dtype=torch.bool)
+            there[batch["input_ids"].flatten()] = True
+            direction = kept * there[:, None]
+            length = direction.norm() or 1.0
+            moved.get_input_embeddings().weight.data += EPSILON * direction / length
+            for name, gradient in gradients(moved, batch).items():
+                expected[name] = expected.get(name, 0) + gradient
+            trainer.training_step(model, batch)
+        moves.on_pre_optimizer_step(trainer.args, trainer.state, trainer.control, model)
+        for name, weight in model.named_parameters():
+            assert torch.equal(weight, start[name]), f"{name} is not moved back"
+            if weight.grad is not None:
+                assert torch.allclose(weight.grad, expected[name], atol=1e-5), name
+        seen = expected[TABLE].ne(0).any(dim=1)
+        kept[seen] = expected[TABLE][seen]
+
+
+def test_a_run_resumes_to_the_same_weights_and_not_with_another_epsilon(sample_flags, tmp_path, capsys):
+    ended = {}
+    for epsilon in (0.0, EPSILON):
+        trainer = trainer_for(sample_flags, tmp_path / str(epsilon), epsilon)
         trainer.train()
-        kept.append(epochs.weights)
-    (plain_first, plain_last), (first, last) = kept
-    assert all(torch.equal(first[name], plain_first[name]) for name in first)
-    assert not all(torch.equal(last[name], plain_last[name]) for name in last)
+        ended[epsilon] = dict(trainer.model.named_parameters())
+    assert not torch.equal(ended[0.0][TABLE], ended[EPSILON][TABLE])
     checkpoint = f"checkpoint-{trainer.state.max_steps // 2}"
-    shutil.copytree(tmp_path / "1" / checkpoint, tmp_path / "resumed" / checkpoint)
+    assert (tmp_path / str(EPSILON) / checkpoint / LAST_GRADIENTS).is_file()
+    assert not (tmp_path / "0.0" / checkpoint / LAST_GRADIENTS).exists()
+    shutil.copytree(tmp_path / str(EPSILON) / checkpoint, tmp_path / "resumed" / checkpoint)
     flags = [*sample_flags, *TWO_EPOCHS, "--output_dir", str(tmp_path / "resumed")]
-    resume = ["--resume_from_checkpoint", "--adversarial_epochs"]
+    resume = ["--resume_from_checkpoint", "--adversarial_epsilon"]
     assert run_ner.main([*flags, *resume, "0"]) == 2
-    assert "--adversarial_epochs" in capsys.readouterr().err
-    assert run_ner.main([*flags, *resume, "1"]) == 0
+    assert "--adversarial_epsilon" in capsys.readouterr().err
+    assert run_ner.main([*flags, *resume, str(EPSILON)]) == 0
     model = AutoModelForTokenClassification.from_pretrained(tmp_path / "resumed")
-    ended = dict(trainer.model.named_parameters())
-    assert all(torch.equal(weight, ended[name]) for name, weight in model.named_parameters())
+    assert all(torch.equal(weight, ended[EPSILON][name]) for name, weight in model.named_parameters())
