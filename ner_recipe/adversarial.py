@@ -1,8 +1,8 @@
-"""Adversarial training at no cost: the embeddings of a batch are moved along the gradients of earlier steps.
+"""Adversarial training without a second pass: embeddings are moved along the gradients of earlier steps.
 
 moves = EmbeddingMoves()
 trainer.add_callback(moves)                          # --adversarial_epsilon 0.5
-with moves.applied(model, input_ids): loss.backward()
+with moves.applied(model, input_ids): model(input_ids, ...).loss.backward()
 
 The fast gradient method of Miyato, Dai and Goodfellow (2017, Adversarial Training Methods for
 Semi-Supervised Text Classification) moves the embeddings along the gradient of the same batch, for which it
@@ -24,7 +24,7 @@ class EmbeddingMoves(TrainerCallback):
     """Moves the word embeddings of a batch to where the loss is larger, and back after the backward pass.
 
     All rows of the batch together move by `adversarial_epsilon`, a Euclidean length. With 0 nothing is kept,
-    and nothing changes. The gradients are those of a whole step, so every process keeps the same.
+    and nothing changes. The gradients are those of a whole step, clipped, so every process keeps the same.
     """
 
     def __init__(self):
@@ -78,6 +78,10 @@ class EmbeddingMoves(TrainerCallback):
         finally:
             with torch.no_grad():
                 table[rows] = kept
+
+    def bytes(self) -> int:
+        """The size of what `save` writes."""
+        return 0 if self.gradients is None else self.gradients.nbytes
 
     def save(self, checkpoint: str | Path) -> None:
         if self.gradients is not None:

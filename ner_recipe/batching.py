@@ -176,7 +176,8 @@ class LikeLengthBatches(BatchRebalanceSampler):
         if tokens is not None and self.lengths.max() > tokens:
             raise UsageError(
                 f"--train_batch_tokens: {tokens} is less than the longest window, {self.lengths.max()} "
-                f"subtokens; use at least {self.lengths.max()}, or a smaller --max_seq_length"
+                f"subtokens with its padding; use at least {self.lengths.max()}, or a smaller "
+                "--max_seq_length"
             )
         needed = max(len(self.batch_sizes(windows)) for windows in self.shown)
         self.batches = -(-needed // processes) * processes  # of all processes, in an epoch

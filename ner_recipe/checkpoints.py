@@ -15,7 +15,9 @@ from pathlib import Path
 import filelock
 from safetensors import SafetensorError, safe_open
 
+from ner_recipe.adversarial import LAST_GRADIENTS
 from ner_recipe.arguments import LAST_CHECKPOINT, DataArguments, ModelArguments, RecipeArguments
+from ner_recipe.averaging import TRAINED_WEIGHTS
 from ner_recipe.launch import UsageError
 
 STATE_FILE = "trainer_state.json"
@@ -25,6 +27,7 @@ CHECKPOINT_FILES = (
     *("model.safetensors", "optimizer.pt", "scheduler.pt", STATE_FILE),
     SETTINGS_FILE,
 )
+FILES_OF_SETTINGS = {"ema_decay": TRAINED_WEIGHTS, "adversarial_epsilon": LAST_GRADIENTS}
 SHOWN = 8  # differing settings in one message
 WRITING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 WRITING_MARKS = ("PytorchStreamWriter", "inline_container", "I/O error", "Parent directory")
@@ -212,10 +215,15 @@ def resuming_problems(checkpoint: Path, args: RecipeArguments) -> list[str]:
             f"--resume_from_checkpoint: {checkpoint / SETTINGS_FILE} can't be read; expected the JSON that "
             "the recipe wrote; name another checkpoint, or start anew in another --output_dir"
         ]
+    if unknown := args.deciding.keys() - began.keys():
+        return [
+            f"--resume_from_checkpoint: {checkpoint} was written by another version of the recipe, which "
+            f"has no --{min(unknown)}; resume with that version, or start anew in another --output_dir"
+        ]
     changed = [
-        f"--{name} {began.get(name)} (now {value})"
+        f"--{name} {began[name]} (now {value})"
         for name, value in args.deciding.items()
-        if began.get(name) != value
+        if began[name] != value
     ]
     if not changed:
         return []
@@ -278,16 +286,17 @@ def whole_checkpoint(output_dir: str) -> tuple[Path | None, list[str]]:
 def missing_file(checkpoint: Path) -> str | None:
     """The name of a file that a checkpoint lacks. Each process has a random state of its own."""
     try:
-        content = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))
-        processes = content["settings"]["world_size"]
+        began = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError):
-        processes = None
+        began = None
+    began = began if isinstance(began, dict) else {}  # `resuming_problems` says what is wrong with that file
+    processes = began.get("world_size")
     if not isinstance(processes, int) or processes < 1:
-        processes = 1  # `resuming_problems` says what is wrong with that file
+        processes = 1
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    return next(
-        (name for name in (*CHECKPOINT_FILES, *states) if not os.path.isfile(checkpoint / name)), None
-    )
+    of_settings = [name for setting, name in FILES_OF_SETTINGS.items() if began.get(setting)]
+    wanted = (*CHECKPOINT_FILES, *states, *of_settings)
+    return next((name for name in wanted if not os.path.isfile(checkpoint / name)), None)
 
 
 def damage(checkpoint: Path) -> str | None:

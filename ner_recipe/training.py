@@ -197,6 +197,8 @@ class NerTrainer(Trainer):
         super()._run_epoch(epoch=epoch, **options)
 
     def training_step(self, model: torch.nn.Module, inputs: Mapping, *arguments) -> torch.Tensor:
+        if hasattr(self.optimizer, "train"):  # a schedule-free one changes the weights here
+            self.optimizer.train()
         with self.moves.applied(self.model, inputs["input_ids"].to(self.args.device)):
             loss = super().training_step(model, inputs, *arguments)
         self.refuse_divergence("loss", loss)
@@ -230,10 +232,10 @@ class NerTrainer(Trainer):
 
     def _save_checkpoint(self, *arguments, **options) -> None:
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        # The weights, two moments of each for the optimizer, the weights without averaging, and the gradients
-        # of the embeddings, which are a part of the weights.
-        copies = 3 + bool(self.args.ema_decay) + bool(self.args.adversarial_epsilon)
-        place = (self.args.output_dir, name, copies * self.model_bytes(), writer_number(self.args))
+        # The weights, two moments of each for the optimizer, and the weights without averaging.
+        copies = 4 if self.args.ema_decay else 3
+        needed = copies * self.model_bytes() + self.moves.bytes()
+        place = (self.args.output_dir, name, needed, writer_number(self.args))
         with self.average.applied(), whole_or_none(*place):
             super()._save_checkpoint(*arguments, **options)
 
@@ -246,6 +248,7 @@ class NerTrainer(Trainer):
         if self.args.should_save:
             self.average.save(output_dir)
             self.moves.save(output_dir)
+            follow_umask(output_dir, "*.safetensors")
             began = {"settings": self.args.deciding, "corpus": self.corpus}
             write_text(Path(output_dir, SETTINGS_FILE), json.dumps(began, indent=1) + "\n")
 

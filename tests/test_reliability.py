@@ -215,6 +215,12 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
     file.write_text(original)
 
     settings = checkpoint / SETTINGS_FILE
+    content = json.loads(files[settings])
+    del content["settings"]["train_on"]
+    files[settings] = json.dumps(content).encode()
+    settings.write_bytes(files[settings])
+    assert "another version of the recipe, which has no --train_on" in refused()
+
     settings.write_text("{")
     files[settings] = b"{"
     assert f"{settings} can't be read" in refused()
@@ -223,6 +229,7 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
 DAMAGES = {
     "model.safetensors": lambda path: os.truncate(path, path.stat().st_size - 1),
     "training_weights.safetensors": lambda path: path.write_bytes(b""),
+    "embedding_gradients.safetensors": lambda path: path.unlink(),
     "optimizer.pt": lambda path: path.write_bytes(b""),
     "scheduler.pt": lambda path: os.truncate(path, 100),
     "rng_state.pth": lambda path: path.write_bytes(path.read_bytes()[::-1]),
