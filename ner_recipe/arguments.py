@@ -178,11 +178,6 @@ class RecipeArguments(TrainingArguments):
         default=0.0,
         help="Evaluate and save an exponential moving average of the weights with this decay; 0 for none.",
     )
-    adversarial_epsilon: float = HfArg(
-        default=0.0,
-        help="Adversarial training: how far the word embeddings of a batch are moved along the gradients of "
-        "earlier steps; 0 for none.",
-    )
     logging_steps: float = HfArg(default=50, help="Log the training loss every N steps.")
     train_sampling_strategy: str = HfArg(
         default="group_by_length", help="group_by_length (little padding), random or sequential."

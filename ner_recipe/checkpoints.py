@@ -15,7 +15,6 @@ from pathlib import Path
 import filelock
 from safetensors import SafetensorError, safe_open
 
-from ner_recipe.adversarial import LAST_GRADIENTS
 from ner_recipe.arguments import LAST_CHECKPOINT, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import TRAINED_WEIGHTS
 from ner_recipe.launch import UsageError
@@ -27,7 +26,6 @@ CHECKPOINT_FILES = (
     *("model.safetensors", "optimizer.pt", "scheduler.pt", STATE_FILE),
     SETTINGS_FILE,
 )
-FILES_OF_SETTINGS = {"ema_decay": TRAINED_WEIGHTS, "adversarial_epsilon": LAST_GRADIENTS}
 SHOWN = 8  # differing settings in one message
 WRITING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 WRITING_MARKS = ("PytorchStreamWriter", "inline_container", "I/O error", "Parent directory")
@@ -47,7 +45,7 @@ DECIDING = {
         *("per_device_train_batch_size", "gradient_accumulation_steps", "lr_scheduler_type"),
         *("lr_scheduler_kwargs", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2"),
         *("adam_epsilon", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "ema_decay"),
-        *("adversarial_epsilon", "neftune_noise_alpha", "ignore_data_skip"),
+        *("neftune_noise_alpha", "ignore_data_skip"),
         *("seed", "data_seed", "mixed_precision", "eval_strategy", "eval_steps", "metric_for_best_model"),
         *("greater_is_better", "load_best_model_at_end", "world_size"),
     ),
@@ -294,8 +292,8 @@ def missing_file(checkpoint: Path) -> str | None:
     if not isinstance(processes, int) or processes < 1:
         processes = 1
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    of_settings = [name for setting, name in FILES_OF_SETTINGS.items() if began.get(setting)]
-    wanted = (*CHECKPOINT_FILES, *states, *of_settings)
+    averaged = [TRAINED_WEIGHTS] if began.get("ema_decay") else []
+    wanted = (*CHECKPOINT_FILES, *states, *averaged)
     return next((name for name in wanted if not os.path.isfile(checkpoint / name)), None)
 
 

@@ -45,7 +45,6 @@ RANGES = {
     "dataloader_prefetch_factor": (1, MOST),
     **dict.fromkeys(("train_batch_tokens", "stride", "dataloader_num_workers", "show_mistakes"), (0, MOST)),
     **dict.fromkeys(("eval_delay", "neftune_noise_alpha", "adam_epsilon", "max_grad_norm"), (0, math.inf)),
-    "adversarial_epsilon": (0, 1000),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), (0, 1)),
     "max_seq_length": (3, MOST),  # a subtoken between two special ones
     "data_seed": (0, 2**32),

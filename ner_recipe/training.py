@@ -31,7 +31,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from jnlpba_dataset import OWNED, column, decode, gather
 from metrics import flatten
-from ner_recipe.adversarial import EmbeddingMoves
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import (
@@ -148,9 +147,7 @@ class NerTrainer(Trainer):
         )
         self.corpus: dict[str, str] = {}  # fingerprints by role
         self.average = WeightAverage()
-        self.moves = EmbeddingMoves()
         self.add_callback(self.average)
-        self.add_callback(self.moves)
         self.add_callback(LogAtSave())
 
     def batch_loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
@@ -196,11 +193,8 @@ class NerTrainer(Trainer):
             self.batches.set_epoch(epoch)
         super()._run_epoch(epoch=epoch, **options)
 
-    def training_step(self, model: torch.nn.Module, inputs: Mapping, *arguments) -> torch.Tensor:
-        if hasattr(self.optimizer, "train"):  # a schedule-free one changes the weights here
-            self.optimizer.train()
-        with self.moves.applied(self.model, inputs["input_ids"].to(self.args.device)):
-            loss = super().training_step(model, inputs, *arguments)
+    def training_step(self, *arguments, **options) -> torch.Tensor:
+        loss = super().training_step(*arguments, **options)
         self.refuse_divergence("loss", loss)
         return loss
 
@@ -234,8 +228,7 @@ class NerTrainer(Trainer):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         # The weights, two moments of each for the optimizer, and the weights without averaging.
         copies = 4 if self.args.ema_decay else 3
-        needed = copies * self.model_bytes() + self.moves.bytes()
-        place = (self.args.output_dir, name, needed, writer_number(self.args))
+        place = (self.args.output_dir, name, copies * self.model_bytes(), writer_number(self.args))
         with self.average.applied(), whole_or_none(*place):
             super()._save_checkpoint(*arguments, **options)
 
@@ -247,7 +240,6 @@ class NerTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             self.average.save(output_dir)
-            self.moves.save(output_dir)
             follow_umask(output_dir, "*.safetensors")
             began = {"settings": self.args.deciding, "corpus": self.corpus}
             write_text(Path(output_dir, SETTINGS_FILE), json.dumps(began, indent=1) + "\n")
@@ -258,8 +250,6 @@ class NerTrainer(Trainer):
             # In a second attempt, after the memory did not suffice, the model no longer has the average.
             self._load_from_checkpoint(checkpoint)
             self.average.resume(checkpoint, self.model)
-        if checkpoint is not None and self.args.adversarial_epsilon:
-            self.moves.resume(checkpoint, self.args.device)
 
     def num_examples(self, dataloader: torch.utils.data.DataLoader) -> int:
         """The windows that an epoch shows, from which Trainer computes samples per second."""

@@ -157,7 +157,7 @@ def sample_flags(tiny_bert, cache_dir) -> list[str]:
         *("--model_name_or_path", str(tiny_bert), "--dataset_config_name", "sample"),
         *("--cache_dir", str(cache_dir), "--do_train", "--do_eval", "--do_predict"),
         *("--num_train_epochs", "3", "--learning_rate", "3e-3", "--per_device_train_batch_size", "8"),
-        *("--ema_decay", "0.99", "--adversarial_epsilon", "0.5", "--logging_steps", "10"),
+        *("--ema_decay", "0.99", "--logging_steps", "10"),
         *("--seed", "1", "--disable_tqdm", "true", "--do_report_page", "false"),
     ]
 

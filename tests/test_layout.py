@@ -23,16 +23,7 @@ ORDER = (
     *("formats.document", "formats.source", "formats.plain_text", "formats.json_rows", "formats.parquet"),
     *("formats.pubtator", "formats.brat", "formats.bioc", "formats.pubmed", "formats.conll"),
     *("formats.files", "formats.writing"),
-    *(
-        "launch",
-        "interruption",
-        "arguments",
-        "averaging",
-        "adversarial",
-        "checkpoints",
-        "checks",
-        "corpora.schemes",
-    ),
+    *("launch", "interruption", "arguments", "averaging", "checkpoints", "checks", "corpora.schemes"),
     *(
         "corpora.word_lines",
         "corpora.records",

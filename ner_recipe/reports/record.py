@@ -32,7 +32,7 @@ LISTED_SETTINGS = {
         *("learning_rate", "num_train_epochs", "max_steps", "train_batch_tokens"),
         *("per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type"),
         *("optim", "weight_decay", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy"),
-        *("ema_decay", "adversarial_epsilon", "metric_for_best_model"),
+        *("ema_decay", "metric_for_best_model"),
     ),
     "encoder": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
 }

@@ -98,14 +98,11 @@ def check_range_test(
 
 
 def train_only(args: RecipeArguments) -> None:
-    """Switch off what a sweep does not need: evaluation, checkpoints, publishing, loggers, averaged weights.
-
-    Adversarial training is off, too.
-    """
+    """Switch off what a sweep does not need: evaluation, checkpoints, publishing, loggers and averages."""
     args.do_train, args.do_eval, args.do_predict, args.push_to_hub = True, False, False, False
     args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     args.load_best_model_at_end, args.resume_from_checkpoint, args.report_to = False, None, []
-    args.ema_decay = args.adversarial_epsilon = 0.0
+    args.ema_decay = 0.0
 
 
 @dataclasses.dataclass

@@ -125,7 +125,6 @@ FLAGS = [
     flag("--warmup_steps -1"),
     flag("--weight_decay -0.1"),
     flag("--label_smoothing_factor 1"),
-    flag("--adversarial_epsilon -1"),
     flag("--ema_decay 1"),
     flag("--ema_decay -0.1"),
     flag("--hidden_dropout_prob 1"),
