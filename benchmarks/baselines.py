@@ -4,7 +4,8 @@
     python benchmarks/baselines.py 2020 --data_dir FOLDER --model MODEL --output_dir out
 
 stock: TrainingArguments' defaults (batches of 8 in random order, 5e-5, fp32) and the usual alignment: only
-the first subtoken of a word has a label, and words beyond the longest window are dropped.
+the first subtoken of a word has a label, and words beyond the longest window are dropped. The saved model
+can be scored on all words with run_ner.py --do_eval --do_predict --model_name_or_path out.
 2020: the same, with each sentence padded to 128 subtokens, batches of 8 x 4, and no weight decay (Adam).
 """
 
@@ -89,8 +90,9 @@ def main() -> None:
         )
         for name, limit in parts.items()
     }
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     training = Trainer(
-        model=AutoModelForTokenClassification.from_pretrained(folder, num_labels=len(LABELS)),
+        model=AutoModelForTokenClassification.from_pretrained(folder, **labels),
         args=TrainingArguments(
             output_dir=flags.output_dir,
             num_train_epochs=flags.num_train_epochs,
