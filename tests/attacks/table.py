@@ -667,7 +667,7 @@ CHECKPOINTS = [
         *(
             (
                 f"a world of {size}",
-                ("began with", "--model_name_or_path None (now no/model)"),
+                ("another version of the recipe", "has no --"),
                 {"run_settings.json": f'{{"settings": {{"world_size": {size}}}, "corpus": {{}}}}'.encode()},
             )
             for size in ("null", '"2"', "0")
