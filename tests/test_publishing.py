@@ -102,14 +102,8 @@ def test_train_push_and_the_same_answers_from_the_hub(sample_flags, hub, tmp_pat
     assert json.loads(pulled.stdout) == json.loads(local.stdout) != []
 
     checked = run_program(
-        *(
-            "--do_serve_check",
-            "--do_predict",
-            "--model_name_or_path",
-            repo_id,
-            "--output_dir",
-            tmp_path / "s",
-        ),
+        *("--do_serve_check", "--do_predict", "--do_report_page", "false"),
+        *("--model_name_or_path", repo_id, "--output_dir", tmp_path / "s"),
         *("--dataset_config_name", "sample"),
         env=hub.environment(tmp_path / "fourth"),
     )
@@ -332,15 +326,8 @@ def test_the_corpus_goes_to_the_hub_and_comes_back_to_train_on(hub, tmp_path, ca
 
     for private, kind in ((False, repo_id), (True, "custom")):
         hub.repos["datasets", repo_id].private = private
-        words = [
-            "--model_name_or_path",
-            tiny_bert,
-            "--do_train",
-            "--do_eval",
-            "--do_predict",
-            "--max_steps",
-            "1",
-        ]
+        words = ["--model_name_or_path", tiny_bert, "--do_train", "--do_eval", "--do_predict"]
+        words += ["--max_steps", "1", "--do_report_page", "false"]
         words += ["--dataset_name", repo_id, "--output_dir", tmp_path / kind, "--disable_tqdm", "true"]
         place = hub.environment(tmp_path / kind.replace("/", "-"), WRITER)
         trained = run_program(*words, env=place)

@@ -179,7 +179,7 @@ def test_evaluating_the_saved_model_gives_the_reported_scores(trained, tmp_path,
                 *("--model_name_or_path", str(trained), "--dataset_config_name", "sample", "--do_eval"),
                 *("--do_predict", "--cache_dir", str(cache_dir), "--output_dir", str(folder)),
                 *("--per_device_eval_batch_size", str(batch_size), "--train_sampling_strategy", strategy),
-                *("--disable_tqdm", "true"),
+                *("--disable_tqdm", "true", "--do_report_page", "false"),
             ]
         )
         assert code == 0
@@ -199,6 +199,7 @@ def test_validation_loss_does_not_depend_on_batches_or_processes(trained, tmp_pa
             *("--model_name_or_path", trained, "--dataset_config_name", "sample", "--do_eval"),
             *("--bf16", "false", "--cache_dir", cache_dir, "--output_dir", folder),
             *("--per_device_eval_batch_size", batch_size, "--label_smoothing_factor", "0.1"),
+            *("--do_report_page", "false"),
         ]
         if processes == 1:
             assert run_ner.main([str(word) for word in words]) == 0
@@ -214,6 +215,7 @@ def test_short_windows_lose_no_word_and_no_entity(trained, tmp_path, cache_dir):
     words = [
         *("--model_name_or_path", trained, "--dataset_config_name", "sample", "--do_predict"),
         *("--cache_dir", cache_dir, "--output_dir", tmp_path, "--max_seq_length", "16"),
+        *("--do_report_page", "false"),
     ]
     assert run_ner.main([str(word) for word in words]) == 0
     assert predicted_words(tmp_path, "test") == corpus_words("test", cache_dir)
@@ -804,6 +806,7 @@ def test_mistakes_are_printed_once_for_each_split(trained):
 def test_evaluation_alone_selects_nothing_and_is_not_called_optimistic(trained, cache_dir, tmp_path):
     words = ["--model_name_or_path", trained, "--dataset_config_name", "sample", "--do_eval"]
     words += ["--eval_split_name", "test", "--cache_dir", cache_dir, "--output_dir", tmp_path]
+    words += ["--do_report_page", "false"]
     assert run_ner.main([str(word) for word in words]) == 0
     assert "optimistic" not in (tmp_path / "classification_report.txt").read_text()
     assert read_json(tmp_path, "run.json")["protocol"] is None

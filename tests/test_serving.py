@@ -178,7 +178,7 @@ def test_a_tokenizer_that_knows_no_length_is_refused(trained, tmp_path, cache_di
 
 def test_a_published_folder_can_be_checked_by_itself(trained, tmp_path, cache_dir):
     words = ["--do_serve_check", "--do_predict", "--model_name_or_path", trained, "--cache_dir", cache_dir]
-    words += ["--dataset_config_name", "sample", "--output_dir", tmp_path]
+    words += ["--dataset_config_name", "sample", "--output_dir", tmp_path, "--do_report_page", "false"]
     assert run_ner.main([str(word) for word in words]) == 0
     again, first = (json.loads((place / "test_results.json").read_text()) for place in (tmp_path, trained))
     served = [name for name in first if "_served_" in name]
