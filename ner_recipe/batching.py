@@ -129,6 +129,7 @@ class RoundedPadding(DataCollatorForTokenClassification):
 
     def torch_call(self, features: list[dict]) -> dict[str, torch.Tensor]:
         lengths = np.array([len(row["input_ids"]) for row in features])
+        self.padding = "max_length"
         self.max_length = int(padded_lengths(lengths.max(), self.tokenizer.model_max_length))
         return super().torch_call(features)
 

@@ -201,14 +201,19 @@ def deciding_settings(
     return {name: getattr(value, "value", value) for name, value in values.items()}  # enumerations as text
 
 
+def began_with(checkpoint: Path, part: str) -> dict | None:
+    """The `settings` or the `corpus` that a checkpoint began with; None if they can't be read."""
+    try:
+        found = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))[part]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def resuming_problems(checkpoint: Path, args: RecipeArguments) -> list[str]:
     """The settings of a checkpoint that this run would change, as one problem."""
-    try:
-        content = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))
-        began, corpus = content["settings"], content["corpus"]
-    except (OSError, ValueError, KeyError, TypeError):
-        began = corpus = None
-    if not isinstance(began, dict) or not isinstance(corpus, dict):
+    began = began_with(checkpoint, "settings")
+    if began is None or began_with(checkpoint, "corpus") is None:
         return [
             f"--resume_from_checkpoint: {checkpoint / SETTINGS_FILE} can't be read; expected the JSON that "
             "the recipe wrote; name another checkpoint, or start anew in another --output_dir"
@@ -283,11 +288,7 @@ def whole_checkpoint(output_dir: str) -> tuple[Path | None, list[str]]:
 
 def missing_file(checkpoint: Path) -> str | None:
     """The name of a file that a checkpoint lacks. Each process has a random state of its own."""
-    try:
-        began = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        began = None
-    began = began if isinstance(began, dict) else {}  # `resuming_problems` says what is wrong with that file
+    began = began_with(checkpoint, "settings") or {}  # `resuming_problems` says what is wrong with that file
     processes = began.get("world_size")
     if not isinstance(processes, int) or processes < 1:
         processes = 1

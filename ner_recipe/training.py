@@ -41,7 +41,7 @@ from ner_recipe.batching import (
     padded_lengths,
     presentations,
 )
-from ner_recipe.checkpoints import SETTINGS_FILE, last_checkpoint, whole_or_none
+from ner_recipe.checkpoints import SETTINGS_FILE, began_with, last_checkpoint, whole_or_none
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
 from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
@@ -362,7 +362,7 @@ def build_trainer(
             train_dataset=splits["train"].windows if "train" in splits else None,
             eval_dataset=splits["validation"].windows if "validation" in splits else None,
             processing_class=tokenizer,
-            data_collator=RoundedPadding(tokenizer, padding="max_length"),
+            data_collator=RoundedPadding(tokenizer),
             compute_metrics=scorers.get("validation"),
         )
     except (ValueError, RuntimeError, ImportError) as error:  # a setting or a logger that is not available
@@ -414,7 +414,7 @@ def noting_the_step(trainer: Trainer) -> Iterator[None]:
 
 def refuse_another_corpus(checkpoint: Path, corpus: Mapping[str, str]) -> None:
     """Refuse to go on from a checkpoint with sentences or tags that it was not trained or selected on."""
-    began = json.loads((checkpoint / SETTINGS_FILE).read_text(encoding="utf-8"))["corpus"]
+    began = began_with(checkpoint, "corpus")
     for role, fingerprint in corpus.items():
         if began.get(role) != fingerprint:
             raise UsageError(

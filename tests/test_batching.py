@@ -101,9 +101,7 @@ def test_batches_have_few_shapes_and_little_padding(tiny_bert):
     planned = epoch_of(LikeLengthBatches(padded, 7, tokens=1400), 0)
     assert len({(len(batch), padded[batch].max()) for batch in planned}) < 80
     assert 1 - lengths.sum() / sum(len(batch) * padded[batch].max() for batch in planned) < 0.03
-    collator = RoundedPadding(
-        AutoTokenizer.from_pretrained(tiny_bert, model_max_length=510), padding="max_length"
-    )
+    collator = RoundedPadding(AutoTokenizer.from_pretrained(tiny_bert, model_max_length=510))
     for batch in planned[:40]:
         rows = [{"input_ids": [1] * lengths[row], "labels": [0] * lengths[row]} for row in batch]
         made = collator(rows)

@@ -226,23 +226,24 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
     assert f"{settings} can't be read" in refused()
 
 
-DAMAGES = {
-    "model.safetensors": lambda path: os.truncate(path, path.stat().st_size - 1),
-    "training_weights.safetensors": lambda path: path.unlink(),
-    "optimizer.pt": lambda path: path.write_bytes(b""),
-    "scheduler.pt": lambda path: os.truncate(path, 100),
-    "rng_state.pth": lambda path: path.write_bytes(path.read_bytes()[::-1]),
-    "trainer_state.json": lambda path: path.write_text('{"global_step": -5}'),
-    "run_settings.json": lambda path: path.unlink(),
-}
+DAMAGES = (
+    ("model.safetensors", lambda path: os.truncate(path, path.stat().st_size - 1)),
+    ("training_weights.safetensors", lambda path: path.write_bytes(b"")),
+    ("training_weights.safetensors", lambda path: path.unlink()),
+    ("optimizer.pt", lambda path: path.write_bytes(b"")),
+    ("scheduler.pt", lambda path: os.truncate(path, 100)),
+    ("rng_state.pth", lambda path: path.write_bytes(path.read_bytes()[::-1])),
+    ("trainer_state.json", lambda path: path.write_text('{"global_step": -5}')),
+    ("run_settings.json", lambda path: path.unlink()),
+)
 
 
 def test_a_damaged_checkpoint_is_refused_by_the_name_of_its_file(sample_flags, tmp_path, capsys):
     interrupted(signal.SIGTERM, sample_flags, tmp_path / "model")
     (checkpoint,) = (tmp_path / "model").glob("checkpoint-*")
-    assert {*DAMAGES} <= {path.name for path in checkpoint.iterdir()}
-    for name, harm in DAMAGES.items():
-        folder = tmp_path / name
+    assert {name for name, _ in DAMAGES} <= {path.name for path in checkpoint.iterdir()}
+    for number, (name, harm) in enumerate(DAMAGES):
+        folder = tmp_path / str(number)
         copy = folder / checkpoint.name
         shutil.copytree(checkpoint, copy)
         harm(copy / name)
