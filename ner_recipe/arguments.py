@@ -49,6 +49,11 @@ class ModelArguments:
     model_revision: str = HfArg(
         default="main", help="Branch, tag or commit of a Hub model. Pin a commit for reproducible scores."
     )
+    teacher_name_or_path: list[str] | None = HfArg(
+        default=None,
+        help="Trained models, named as in --model_name_or_path, whose mean probabilities the model learns "
+        "beside the corpus's tags.",
+    )
     cache_dir: str | None = HfArg(default=None, help="Where downloaded models and prepared corpora are kept.")
     do_lower_case: bool | None = HfArg(
         default=None, help="Override the tokenizer's lower-casing. SciBERT cased on the Hub needs false."
@@ -177,6 +182,10 @@ class RecipeArguments(TrainingArguments):
     ema_decay: float = HfArg(
         default=0.0,
         help="Evaluate and save an exponential moving average of the weights with this decay; 0 for none.",
+    )
+    distillation_weight: float = HfArg(
+        default=0.7,
+        help="The part of the loss that comes from --teacher_name_or_path; the rest comes from the tags.",
     )
     logging_steps: float = HfArg(default=50, help="Log the training loss every N steps.")
     train_sampling_strategy: str = HfArg(

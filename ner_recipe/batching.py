@@ -20,6 +20,7 @@ from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.launch import UsageError
 
 ROUNDING = 12  # a length is rounded up by less than one part in so many
+TEACHER = "teacher"  # a column of the training windows: see distillation.py
 ALWAYS = -1  # the `document` of a window that is trained on in each epoch
 
 
@@ -125,13 +126,20 @@ def padded_lengths(lengths: np.ndarray, longest: int) -> np.ndarray:
 
 
 class RoundedPadding(DataCollatorForTokenClassification):
-    """Pads a batch to `padded_lengths`."""
+    """Pads a batch to `padded_lengths`, and the teachers' probabilities with zeros."""
 
     def torch_call(self, features: list[dict]) -> dict[str, torch.Tensor]:
+        taught = [row.pop(TEACHER) for row in features if TEACHER in row]
         lengths = np.array([len(row["input_ids"]) for row in features])
         self.padding = "max_length"
         self.max_length = int(padded_lengths(lengths.max(), self.tokenizer.model_max_length))
-        return super().torch_call(features)
+        batch = super().torch_call(features)
+        if taught:
+            labels = len(taught[0]) // lengths[0]
+            batch[TEACHER] = torch.zeros(len(taught), self.max_length, labels)
+            for row, flat in enumerate(taught):
+                batch[TEACHER][row, : lengths[row]] = torch.tensor(flat).view(-1, labels)
+        return batch
 
 
 class LikeLengthBatches(BatchRebalanceSampler):

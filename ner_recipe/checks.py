@@ -50,7 +50,7 @@ RANGES = {
     "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), (0, math.inf)),
-    **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
+    **dict.fromkeys(("label_smoothing_factor", "ema_decay", "distillation_weight"), (0, 1)),
     "seed": (0, 2**32),
 }
 
@@ -113,6 +113,8 @@ def setting_problems(
     problems = []
     if not model_args.model_name_or_path:
         problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
+    if model_args.teacher_name_or_path and not args.do_train:
+        problems.append("--teacher_name_or_path: needs --do_train; add it, or leave the teachers out")
     problems += corpus_problems(data_args) + cache_problems(model_args.cache_dir)
     own_text = data_args.validation_file or data_args.test_file
     if args.do_train and own_text and not data_args.train_file and "train" in data_args.train_split_name:

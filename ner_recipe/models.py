@@ -34,6 +34,7 @@ from ner_recipe.launch import UsageError
 FLAG = "--model_name_or_path"
 PACKAGE_SCHEME = "package:"
 LONGEST_WINDOW = 512  # subtokens, unless --max_seq_length says otherwise
+VERY_LONG = 1 << 30  # what a tokenizer without model_max_length says is longer
 # What transformers raises for files that are not those of a model, such as a config.json without heads.
 LOADING_ERRORS = (
     *(OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError),
@@ -189,6 +190,32 @@ def load_model(
         if fine_tune:
             use_cheap_dropout(model)
         return model
+
+
+def load_trained(
+    name: str | Path, dtype: torch.dtype, flag: str = FLAG, cache_dir: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model that was trained for this task and its tokenizer, which fit each other.
+
+    Raises:
+        UsageError: naming `flag`: no such model, missing or broken weights, or a tokenizer of another model.
+    """
+    options = {"cache_dir": cache_dir, "trust_remote_code": False}
+    transformers.utils.logging.disable_progress_bar()  # the loader's, which would break up ours
+    with model_errors(str(name), flag), quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model, loading = AutoModelForTokenClassification.from_pretrained(
+            name, use_safetensors=True, dtype=dtype, output_loading_info=True, **options
+        )
+        check_weights(model, loading, fine_tune=False, flag=flag)
+    longest = position_limit(model)
+    if longest < tokenizer.model_max_length < VERY_LONG:
+        raise UsageError(
+            f"{flag}: the tokenizer of {name} lets {tokenizer.model_max_length} subtokens pass, the model "
+            f"has {longest} positions; correct model_max_length in tokenizer_config.json"
+        )
+    check_vocabulary(tokenizer, model, flag)
+    return model, tokenizer
 
 
 def attention_name(model: PreTrainedModel) -> str:

@@ -34,6 +34,7 @@ from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
 from ner_recipe.batching import (
+    TEACHER,
     LikeLengthBatches,
     RoundedPadding,
     encode_split,
@@ -46,6 +47,7 @@ from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
 from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
 from ner_recipe.decoding import first_subtokens, joint_decoding
+from ner_recipe.distillation import Teacher, fingerprint, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer
@@ -76,12 +78,29 @@ def prepare(
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
     fit_together(data_args, tokenizer, model)
+    teachers = load_teachers(
+        model_args.teacher_name_or_path or () if "train" in splits else (),
+        labels,
+        tokenizer,
+        data_args.label_all_tokens,
+        args.device,
+        torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32,
+        model_args.cache_dir,
+    )
     with args.main_process_first(desc="encoding"):
         splits = {
             role: encode_split(split, role, data_args, tokenizer, model_args.cache_dir)
             for role, split in splits.items()
         }
+        if teachers:
+            splits["train"] = taught(splits["train"], teachers, tokenizer)
     return model, tokenizer, splits
+
+
+def taught(split: Split, teachers: Sequence[Teacher], tokenizer: PreTrainedTokenizerBase) -> Split:
+    """The training split with the teachers' probabilities, and with the checksum of the teachers."""
+    windows = with_teachers(split.windows, teachers, tokenizer)
+    return dataclasses.replace(split, windows=windows, taught_by=fingerprint(teachers))
 
 
 def token_loss(
@@ -142,6 +161,7 @@ class NerTrainer(Trainer):
 
     def __init__(self, **options):
         self.batches: LikeLengthBatches | None = None  # those of the training
+        self.teacher: torch.Tensor | None = None  # of the batch, (batch, tokens, labels)
         super().__init__(
             compute_loss_func=self.batch_loss, preprocess_logits_for_metrics=self.reduce_logits, **options
         )
@@ -150,8 +170,22 @@ class NerTrainer(Trainer):
         self.add_callback(self.average)
         self.add_callback(LogAtSave())
 
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if TEACHER not in self._signature_columns:  # Trainer drops the columns that no model takes
+            self._signature_columns = [*self._signature_columns, TEACHER]
+
+    def compute_loss(self, model, inputs, *arguments, **options) -> torch.Tensor:
+        self.teacher = inputs.pop(TEACHER, None)  # not for the model
+        return super().compute_loss(model, inputs, *arguments, **options)
+
     def batch_loss(self, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
-        return token_loss(outputs, labels, num_items_in_batch, self.args.label_smoothing_factor)
+        loss = token_loss(outputs, labels, num_items_in_batch, self.args.label_smoothing_factor)
+        if self.teacher is None:
+            return loss
+        count = num_items_in_batch if num_items_in_batch is not None else labels.ne(-100).sum()
+        weight = self.args.distillation_weight
+        return (1 - weight) * loss + weight * teacher_loss(outputs.logits, self.teacher, count)
 
     def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What an evaluation keeps of logits (batch, tokens, labels), reduced on the device.
@@ -369,6 +403,8 @@ def build_trainer(
         raise UsageError(" ".join(str(error).split())) from error
     trainer.corpus = {role: split.counts["fingerprint"] for role, split in splits.items() if role != "test"}
     if "train" in splits:
+        if splits["train"].taught_by:
+            trainer.corpus[TEACHER] = splits["train"].taught_by
         trainer._get_train_sampler()  # refuses impossible batches before anything is written
     return trainer, scorers
 
@@ -415,11 +451,12 @@ def noting_the_step(trainer: Trainer) -> Iterator[None]:
 def refuse_another_corpus(checkpoint: Path, corpus: Mapping[str, str]) -> None:
     """Refuse to go on from a checkpoint with sentences or tags that it was not trained or selected on."""
     began = began_with(checkpoint, "corpus")
-    for role, fingerprint in corpus.items():
-        if began.get(role) != fingerprint:
+    for role, checksum in corpus.items():
+        if began.get(role) != checksum:
+            what = role if role == TEACHER else f"{role} split"
             raise UsageError(
-                f"--resume_from_checkpoint: {checkpoint} began with another {role} split (fingerprint "
-                f"{began.get(role)}, now {fingerprint}); restore it, or start anew in another --output_dir"
+                f"--resume_from_checkpoint: {checkpoint} began with another {what} (fingerprint "
+                f"{began.get(role)}, now {checksum}); restore it, or start anew in another --output_dir"
             )
 
 

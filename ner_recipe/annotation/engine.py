@@ -10,11 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-import transformers
 from huggingface_hub import snapshot_download
 from transformers import (
     AutoConfig,
-    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -25,19 +23,11 @@ from ner_recipe.annotation.manifest import model_files
 from ner_recipe.annotation.onnx_model import MODEL, OnnxModel
 from ner_recipe.annotation.settings import PIPELINE, Settings
 from ner_recipe.launch import UsageError
-from ner_recipe.models import (
-    check_vocabulary,
-    check_weights,
-    model_errors,
-    position_limit,
-    quiet_transformers,
-    resolve_model,
-)
+from ner_recipe.models import load_trained, model_errors, resolve_model
 from ner_recipe.serving import ONNX, TORCH, Annotator, default_batch_tokens, longest_text, serving_stride
 
 FLAG = "MODEL"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-VERY_LONG = 1 << 30  # what a tokenizer without model_max_length says is longer
 SUBTOKENS = 256  # of a text, as a guess: --batch_tokens as a number of texts, for the pipeline
 
 
@@ -105,25 +95,7 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedT
             f"{FLAG}: {folder} holds a model that was exported to ONNX; add --backend onnx, or name the "
             "model from which it was exported"
         )
-    transformers.utils.logging.disable_progress_bar()  # the loader's, which would break up ours
-    with model_errors(str(folder), FLAG), quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model, loading = AutoModelForTokenClassification.from_pretrained(
-            folder,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=dtype,
-            output_loading_info=True,
-        )
-        check_weights(model, loading, fine_tune=False, flag=FLAG)
-    longest = position_limit(model)
-    if longest < tokenizer.model_max_length < VERY_LONG:
-        raise UsageError(
-            f"{FLAG}: the tokenizer of {folder} lets {tokenizer.model_max_length} subtokens pass, the model "
-            f"has {longest} positions; correct model_max_length in tokenizer_config.json"
-        )
-    check_vocabulary(tokenizer, model, FLAG)
-    return model, tokenizer
+    return load_trained(folder, dtype, FLAG)
 
 
 def refuse_long_stride(stride: int, tokenizer: PreTrainedTokenizerBase) -> None:

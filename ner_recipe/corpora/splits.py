@@ -26,7 +26,8 @@ class Split:
     """One split: its sentences and, once encoded, the windows that the model sees.
 
     `name` is the corpus's own (`train+validation` if joined), `total` its sentences before --max_..._samples.
-    `facts` are the lines about it that every report states.
+    `facts` are the lines about it that every report states. `taught_by` is the checksum of the teachers whose
+    probabilities the windows hold.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Split:
     source: Source
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     windows: datasets.Dataset | None = None
+    taught_by: str | None = None
 
     @functools.cached_property
     def counts(self) -> dict[str, int | str | None]:

@@ -345,6 +345,7 @@ def provenance(run: Mapping) -> list[tuple[str, str]]:
     return [
         ("command", code(run["command"])),
         ("commit of the recipe", code(run["commit"]) if run["commit"] else "not recorded"),
+        *([("learnt from", markdown(run["teachers"]))] if run.get("teachers") else []),
         ("seed", str(run["seed"])),
         ("hardware", f"{markdown(run['device'])}; processes: {run['processes']}"),
         ("time", f"{run['seconds'] / 60:.1f} minutes, evaluation included"),

@@ -48,6 +48,7 @@ def run_facts(
     """The facts about a run that every report states. Facts that are not known are left out."""
     facts = {
         "model": model_args.model_name_or_path,
+        "teachers": teacher_names(model_args, args),
         "seed": str(args.seed),
         "precision": args.precision_reason,
         "commit": current_commit(),
@@ -55,6 +56,13 @@ def run_facts(
         "protocol": unusual_protocol(data_args, args.do_train),
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def teacher_names(model_args: ModelArguments, args: RecipeArguments) -> str | None:
+    """The teachers and their part of the loss; None without any."""
+    if not model_args.teacher_name_or_path:
+        return None
+    return f"{', '.join(model_args.teacher_name_or_path)} (weight {args.distillation_weight:g})"
 
 
 def unusual_protocol(data_args: DataArguments, do_train: bool) -> str | None:

@@ -113,6 +113,17 @@ def copied_run() -> Maker:
     return make
 
 
+def copied_model(**changes) -> Maker:
+    """A copy of the trained model in here/model, with changes in its tokenizer_config.json."""
+
+    def make(here: Path, places: Mapping[str, Path]) -> None:
+        shutil.copytree(places["trained"], here / "model")
+        file = here / "model" / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return make
+
+
 def checkpoint_with(**harm: bytes | None) -> Maker:
     """out/checkpoint-5 with all its files, some of them replaced or (None) removed."""
 

