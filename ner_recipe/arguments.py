@@ -28,6 +28,7 @@ from ner_recipe.launch import UsageError, choose_precision, join_processes
 LAST_CHECKPOINT = "last"
 SELECTION_METRIC = "f1"
 TRAIN_ON = ("sentences", "abstracts", "both", "alternate")
+DISTILLATION_WEIGHT = 0.7
 DEFAULT_BATCH_ROWS = 8  # as in TrainingArguments
 # What TrainingArguments would refuse without the flag's name, or take and fail with later.
 JSON_FLAGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs")
@@ -184,7 +185,7 @@ class RecipeArguments(TrainingArguments):
         help="Evaluate and save an exponential moving average of the weights with this decay; 0 for none.",
     )
     distillation_weight: float = HfArg(
-        default=0.7,
+        default=DISTILLATION_WEIGHT,
         help="The part of the loss that comes from --teacher_name_or_path; the rest comes from the tags.",
     )
     logging_steps: float = HfArg(default=50, help="Log the training loss every N steps.")

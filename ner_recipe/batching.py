@@ -135,10 +135,11 @@ class RoundedPadding(DataCollatorForTokenClassification):
         self.max_length = int(padded_lengths(lengths.max(), self.tokenizer.model_max_length))
         batch = super().torch_call(features)
         if taught:
-            labels = len(taught[0]) // lengths[0]
-            batch[TEACHER] = torch.zeros(len(taught), self.max_length, labels)
-            for row, flat in enumerate(taught):
-                batch[TEACHER][row, : lengths[row]] = torch.tensor(flat).view(-1, labels)
+            tables = [np.frombuffer(held, np.float16) for held in taught]
+            batch[TEACHER] = torch.zeros(len(taught), self.max_length, len(tables[0]) // lengths[0])
+            for row, (table, length) in enumerate(zip(tables, lengths, strict=True)):
+                values = table.astype(np.float32).reshape(length, -1)  # (tokens, labels)
+                batch[TEACHER][row, :length] = torch.from_numpy(values)
         return batch
 
 

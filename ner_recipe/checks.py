@@ -21,6 +21,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import is_liger_kernel_available
 
 from ner_recipe.arguments import (
+    DISTILLATION_WEIGHT,
     MOST,
     OF_A_RUN,
     Arguments,
@@ -50,7 +51,7 @@ RANGES = {
     "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), (0, math.inf)),
-    **dict.fromkeys(("label_smoothing_factor", "ema_decay", "distillation_weight"), (0, 1)),
+    **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
     "seed": (0, 2**32),
 }
 
@@ -113,8 +114,7 @@ def setting_problems(
     problems = []
     if not model_args.model_name_or_path:
         problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
-    if model_args.teacher_name_or_path and not args.do_train:
-        problems.append("--teacher_name_or_path: needs --do_train; add it, or leave the teachers out")
+    problems += teacher_problems(model_args.teacher_name_or_path or [], args)
     problems += corpus_problems(data_args) + cache_problems(model_args.cache_dir)
     own_text = data_args.validation_file or data_args.test_file
     if args.do_train and own_text and not data_args.train_file and "train" in data_args.train_split_name:
@@ -224,6 +224,27 @@ def choice_problems(args: RecipeArguments) -> list[str]:
         found = getattr(args, name)
         if found != needed:
             problems.append(f"--{name}: found {found}; expected {needed}, which the recipe relies on")
+    return problems
+
+
+def teacher_problems(names: Sequence[str], args: RecipeArguments) -> list[str]:
+    """Teachers that are named twice, or whose folder the run would write to; a weight that can't be."""
+    problems, weight = [], args.distillation_weight
+    if not 0 < weight <= 1:
+        problems.append(f"--distillation_weight: found {weight:g}; expected more than 0 and at most 1")
+    elif weight != DISTILLATION_WEIGHT and not names:
+        problems.append(
+            f"--distillation_weight: {weight:g} needs --teacher_name_or_path; add it, or leave it out"
+        )
+    output = os.path.realpath(args.output_dir)
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            problems.append(f"--teacher_name_or_path: found '{name}' twice; name each teacher once")
+        inside = Path(os.path.realpath(name)).is_relative_to(output)
+        if args.do_train and os.path.isdir(name) and inside:
+            problems.append(
+                f"--output_dir: {args.output_dir} holds the teacher {name}; choose another folder"
+            )
     return problems
 
 

@@ -1,8 +1,8 @@
 """Training towards the probabilities of other models: knowledge distillation (Hinton et al. 2015).
 
-    teachers = load_teachers(names, labels, tokenizer, ...)      # --teacher_name_or_path A B C
-    windows = with_teachers(windows, teachers, tokenizer)        # a column that RoundedPadding pads
-    loss = teacher_loss(logits, batch[TEACHER], count)
+    teachers = load_teachers(names, labels, tokenizer, ...)              # --teacher_name_or_path A B C
+    windows = with_teachers(windows, teachers, tokenizer, checksum(teachers))
+    loss = teacher_loss(logits, batch[TEACHER], count)                   # RoundedPadding pads the column
 
 The probabilities are the mean of all teachers. They are computed once, before the training, and cached beside
 the windows. A teacher has the labels of the model and its subtokens.
@@ -18,12 +18,13 @@ import torch
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ner_recipe.batching import TEACHER, batch_sizes
+from ner_recipe.batching import TEACHER, batch_sizes, padded_lengths
 from ner_recipe.launch import UsageError
-from ner_recipe.models import load_trained, resolve_model
+from ner_recipe.models import load_trained, position_limit, resolve_model
 
 FLAG = "--teacher_name_or_path"
-BATCH_TOKENS = 2048  # subtokens that a teacher reads at once, padding included
+VERSION = 1  # of the column: a new one makes a new cache
+BATCH_TOKENS = 2048, 16384  # that a teacher reads at once on a CPU and elsewhere, padding included
 ROWS = 1000  # windows that are sorted by length together
 
 
@@ -57,8 +58,8 @@ def load_teachers(
     teachers = []
     for name in names:
         model, its_tokenizer = load_trained(resolve_model(name, FLAG), dtype, FLAG, cache_dir)
-        known = [model.config.id2label[number] for number in range(model.config.num_labels)]
-        if set(known) != set(labels):
+        known = [model.config.id2label[number] for number in sorted(model.config.id2label)]
+        if sorted(known) != sorted(labels):
             raise UsageError(
                 f"{FLAG}: '{name}' has the labels {', '.join(known)}; expected {', '.join(labels)}, "
                 "those of the data"
@@ -68,15 +69,16 @@ def load_teachers(
                 f"{FLAG}: '{name}' splits words in another way than --model_name_or_path; expected a model "
                 "that was trained from the same encoder, or one with its tokenizer"
             )
-        if its_tokenizer.model_max_length < tokenizer.model_max_length:
+        longest = min(position_limit(model), its_tokenizer.model_max_length)
+        if longest < tokenizer.model_max_length:
             raise UsageError(
-                f"{FLAG}: '{name}' takes {its_tokenizer.model_max_length} subtokens; expected at least "
-                f"{tokenizer.model_max_length}; use --max_seq_length {its_tokenizer.model_max_length}"
+                f"{FLAG}: '{name}' takes {longest} subtokens; expected at least "
+                f"{tokenizer.model_max_length}; use --max_seq_length {longest}"
             )
-        if label_all_tokens and not getattr(model.config, "label_all_tokens", True):
+        if label_all_tokens and not getattr(model.config, "label_all_tokens", False):
             raise UsageError(
-                f"{FLAG}: '{name}' was trained with --label_all_tokens false; give the same flag here, or "
-                "choose another teacher"
+                f"{FLAG}: the config.json of '{name}' does not say that it was trained on every subtoken "
+                "(label_all_tokens); give --label_all_tokens false, or choose another teacher"
             )
         teachers.append(Teacher(model.to(device).eval(), [known.index(label) for label in labels]))
     return teachers
@@ -85,35 +87,40 @@ def load_teachers(
 def same_subtokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers have the same vocabulary and the same rules for words."""
     text = "Der IL-2Rα/p55 gene (CD25), NF-kappa B's 5'-flanking DNA; naïve ß-cells, 10^6 \u4e00\u4e8c"
-    ids = [tokenizer(text.split(), is_split_into_words=True)["input_ids"] for tokenizer in (one, other)]
+    options = {"is_split_into_words": True, "verbose": False}
+    ids = [tokenizer(text.split(), **options)["input_ids"] for tokenizer in (one, other)]
     return one.get_vocab() == other.get_vocab() and ids[0] == ids[1]
 
 
-def fingerprint(teachers: Sequence[Teacher]) -> str:
-    """A checksum of the weights, and of the precision in which they are used."""
-    digest = hashlib.sha256()
-    for teacher in teachers:
-        digest.update(repr((teacher.places, teacher.model.dtype)).encode())
-        for weight in teacher.model.parameters():
-            digest.update(weight.detach().flatten().cpu().view(torch.uint8).numpy())
+def checksum(teachers: Sequence[Teacher]) -> str:
+    """Of all that decides the probabilities: weights, configuration, precision and the order of labels."""
+    digest = hashlib.sha256(str(VERSION).encode())
+    for model, places in teachers:
+        config = {**model.config.to_dict(), "_name_or_path": None, "transformers_version": None}
+        digest.update(repr((places, model.dtype, sorted(config.items()))).encode())
+        for weight in model.state_dict().values():
+            digest.update(weight.flatten().cpu().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 def with_teachers(
-    windows: datasets.Dataset, teachers: Sequence[Teacher], tokenizer: PreTrainedTokenizerBase
+    windows: datasets.Dataset,
+    teachers: Sequence[Teacher],
+    tokenizer: PreTrainedTokenizerBase,
+    taught_by: str,
 ) -> datasets.Dataset:
     """Add the column TEACHER: the teachers' mean probabilities of each label for each subtoken.
 
-    It is flat, (tokens * labels,), in float16. Subtokens without a label have zeros.
+    A window's are the bytes of an array of float16, shape (tokens, labels). Subtokens without a label have
+    zeros. `taught_by` is the checksum of the teachers.
     """
-    features = datasets.Features({**windows.features, TEACHER: datasets.List(datasets.Value("float16"))})
     return windows.map(
         mean_probabilities,
         batched=True,
         batch_size=ROWS,
-        features=features,
+        features=datasets.Features({**windows.features, TEACHER: datasets.Value("binary")}),
         fn_kwargs={"teachers": teachers, "tokenizer": tokenizer},
-        new_fingerprint=Hasher.hash((windows._fingerprint, fingerprint(teachers))),
+        new_fingerprint=Hasher.hash((windows._fingerprint, taught_by)),
         desc="Asking the teachers",
     )
 
@@ -121,20 +128,22 @@ def with_teachers(
 @torch.inference_mode()
 def mean_probabilities(
     rows: dict[str, list], teachers: Sequence[Teacher], tokenizer: PreTrainedTokenizerBase
-) -> dict[str, list[np.ndarray]]:
+) -> dict[str, list[bytes]]:
     """The column TEACHER for some windows, which are read longest first."""
     lengths = np.array([len(ids) for ids in rows["input_ids"]])
-    order = np.argsort(-lengths, kind="stable")
-    found: list[np.ndarray] = [np.empty(0)] * len(lengths)
-    ends = np.cumsum(batch_sizes(lengths[order], BATCH_TOKENS))
+    padded = padded_lengths(lengths, tokenizer.model_max_length)
+    order = np.argsort(-padded, kind="stable")
+    found = [b""] * len(lengths)
+    ends = np.cumsum(batch_sizes(padded[order], BATCH_TOKENS[teachers[0].model.device.type != "cpu"]))
     for batch in np.split(order, ends[:-1]):
         columns = {name: [rows[name][row] for row in batch] for name in tokenizer.model_input_names}
-        inputs = tokenizer.pad(columns, return_tensors="pt")
+        options = {"padding": "max_length", "max_length": int(padded[batch[0]])}
+        inputs = tokenizer.pad(columns, return_tensors="pt", **options)
         mean = sum(probabilities(teacher, inputs) for teacher in teachers) / len(teachers)
         for row, values in zip(batch, mean.cpu().numpy(), strict=True):  # values: (tokens, labels)
             labelled = np.not_equal(rows["labels"][row], -100)
             values = values[: lengths[row]] * labelled[:, None]
-            found[row] = values.astype(np.float16).ravel()
+            found[row] = values.astype(np.float16).tobytes()
     return {TEACHER: found}
 
 

@@ -201,7 +201,6 @@ def load_trained(
         UsageError: naming `flag`: no such model, missing or broken weights, or a tokenizer of another model.
     """
     options = {"cache_dir": cache_dir, "trust_remote_code": False}
-    transformers.utils.logging.disable_progress_bar()  # the loader's, which would break up ours
     with model_errors(str(name), flag), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model, loading = AutoModelForTokenClassification.from_pretrained(

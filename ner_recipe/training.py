@@ -47,7 +47,7 @@ from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
 from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
 from ner_recipe.decoding import first_subtokens, joint_decoding
-from ner_recipe.distillation import Teacher, fingerprint, load_teachers, teacher_loss, with_teachers
+from ner_recipe.distillation import checksum, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import UsageError, use_cores
 from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer
@@ -78,29 +78,39 @@ def prepare(
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
     fit_together(data_args, tokenizer, model)
-    teachers = load_teachers(
-        model_args.teacher_name_or_path or () if "train" in splits else (),
-        labels,
-        tokenizer,
-        data_args.label_all_tokens,
-        args.device,
-        torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32,
-        model_args.cache_dir,
-    )
     with args.main_process_first(desc="encoding"):
-        splits = {
-            role: encode_split(split, role, data_args, tokenizer, model_args.cache_dir)
-            for role, split in splits.items()
-        }
-        if teachers:
-            splits["train"] = taught(splits["train"], teachers, tokenizer)
+        splits = encode_splits(splits, tokenizer, model_args, data_args, args)
     return model, tokenizer, splits
 
 
-def taught(split: Split, teachers: Sequence[Teacher], tokenizer: PreTrainedTokenizerBase) -> Split:
-    """The training split with the teachers' probabilities, and with the checksum of the teachers."""
-    windows = with_teachers(split.windows, teachers, tokenizer)
-    return dataclasses.replace(split, windows=windows, taught_by=fingerprint(teachers))
+def encode_splits(
+    splits: Mapping[str, Split],
+    tokenizer: PreTrainedTokenizerBase,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: RecipeArguments,
+) -> dict[str, Split]:
+    """The splits as windows; those to train on hold the teachers' probabilities, if there are teachers."""
+    teachers = []
+    if "train" in splits and model_args.teacher_name_or_path:
+        teachers = load_teachers(
+            model_args.teacher_name_or_path,
+            label_names(splits["train"].sentences),
+            tokenizer,
+            data_args.label_all_tokens,
+            args.device,
+            torch.bfloat16 if args.mixed_precision == "bf16" else torch.float32,
+            model_args.cache_dir,
+        )
+    encoded = {
+        role: encode_split(split, role, data_args, tokenizer, model_args.cache_dir)
+        for role, split in splits.items()
+    }
+    if teachers:
+        taught_by = checksum(teachers)
+        windows = with_teachers(encoded["train"].windows, teachers, tokenizer, taught_by)
+        encoded["train"] = dataclasses.replace(encoded["train"], windows=windows, taught_by=taught_by)
+    return encoded
 
 
 def token_loss(
@@ -451,12 +461,12 @@ def noting_the_step(trainer: Trainer) -> Iterator[None]:
 def refuse_another_corpus(checkpoint: Path, corpus: Mapping[str, str]) -> None:
     """Refuse to go on from a checkpoint with sentences or tags that it was not trained or selected on."""
     began = began_with(checkpoint, "corpus")
-    for role, checksum in corpus.items():
-        if began.get(role) != checksum:
+    for role, content in corpus.items():
+        if began.get(role) != content:
             what = role if role == TEACHER else f"{role} split"
             raise UsageError(
                 f"--resume_from_checkpoint: {checkpoint} began with another {what} (fingerprint "
-                f"{began.get(role)}, now {checksum}); restore it, or start anew in another --output_dir"
+                f"{began.get(role)}, now {content}); restore it, or start anew in another --output_dir"
             )
 
 

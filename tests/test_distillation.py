@@ -15,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_reliability import interrupted
-from transformers import AutoModelForTokenClassification
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
 import run_ner
 from ner_recipe.batching import TEACHER
 from ner_recipe.checks import parse_arguments
+from ner_recipe.distillation import load_teachers
+from ner_recipe.launch import UsageError
 from ner_recipe.training import build_trainer, prepare, token_loss
 
 
@@ -46,11 +48,17 @@ def loaded(flags: list[str], folder: Path):
     return *prepare(["train", "validation"], model_args, data_args, args), args
 
 
-def test_windows_hold_the_mean_probabilities_of_all_teachers(teachers, sample_flags, tmp_path):
-    flags = [*sample_flags, "--teacher_name_or_path", *teachers]
-    model, _, splits, _ = loaded(flags, tmp_path)
+def in_window(window: dict, labels: int) -> np.ndarray:
+    """The teachers' probabilities in a window: (tokens, labels)."""
+    return np.frombuffer(window[TEACHER], np.float16).reshape(-1, labels)
+
+
+@pytest.mark.parametrize("count", [2, 1])  # the second must not find the first in the cache
+def test_windows_hold_the_mean_probabilities_of_all_teachers(count, teachers, sample_flags, tmp_path):
+    names = teachers[-count:]
+    model, _, splits, _ = loaded([*sample_flags, "--teacher_name_or_path", *names], tmp_path)
     assert TEACHER not in splits["validation"].windows.column_names
-    nets = [AutoModelForTokenClassification.from_pretrained(name).eval() for name in teachers]
+    nets = [AutoModelForTokenClassification.from_pretrained(name).eval() for name in names]
     labels = [model.config.id2label[number] for number in range(model.config.num_labels)]
     for window in splits["train"].windows:
         inputs = {name: torch.tensor([window[name]]) for name in ("input_ids", "attention_mask")}
@@ -60,8 +68,31 @@ def test_windows_hold_the_mean_probabilities_of_all_teachers(teachers, sample_fl
                 values = net(**inputs).logits[0].softmax(-1).numpy()
             mean += values[:, [net.config.label2id[label] for label in labels]] / len(nets)
         mean[np.equal(window["labels"], -100)] = 0
-        found = np.array(window[TEACHER]).reshape(mean.shape)
-        assert found == pytest.approx(mean, abs=1e-3)
+        assert in_window(window, len(labels)) == pytest.approx(mean, abs=1e-3)
+
+
+def test_a_teacher_with_fewer_positions_is_refused(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "short")
+    for name, key, value in (
+        ("config", "max_position_embeddings", 64),
+        ("tokenizer_config", "model_max_length", 1e30),
+    ):
+        file = tmp_path / "short" / f"{name}.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    weights = load_file(trained / "model.safetensors")
+    positions = "bert.embeddings.position_embeddings.weight"
+    save_file(
+        {**weights, positions: weights[positions][:64].clone()},
+        tmp_path / "short/model.safetensors",
+        {"format": "pt"},
+    )
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    labels = AutoConfig.from_pretrained(trained).id2label.values()
+    assert len(load_teachers([str(trained)], [*labels], tokenizer)) == 1
+    with pytest.raises(
+        UsageError, match="takes 64 subtokens; expected at least 256; use --max_seq_length 64"
+    ):
+        load_teachers([str(tmp_path / "short")], [*labels], tokenizer)
 
 
 @pytest.mark.parametrize("labelled", ["true", "false"])

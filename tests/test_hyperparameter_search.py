@@ -60,9 +60,10 @@ def rows(tmp_path) -> list[dict]:
     return json.loads((tmp_path / "search/trials.json").read_text())
 
 
-def test_the_best_setting_is_run_ners_own(config, tmp_path, capsys):
+def test_the_best_setting_is_run_ners_own(config, trained, tmp_path, capsys):
     # With this seed the sixth trial has a low rate, which is pruned.
-    path = config(SPACE, n_trials=6, metric_for_best_model="loss", seed=10)
+    teacher = {"teacher_name_or_path": [str(trained)], "distillation_weight": 0.3}
+    path = config(SPACE, n_trials=6, metric_for_best_model="loss", seed=10, **teacher)
     assert hyperparameter_search.main([path]) == 0
     assert {entry.name for entry in tmp_path.iterdir()} == {"search", "search.yaml"}
     pictures = {

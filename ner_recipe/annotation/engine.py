@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
 from transformers import (
     AutoConfig,
@@ -95,6 +96,7 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedT
             f"{FLAG}: {folder} holds a model that was exported to ONNX; add --backend onnx, or name the "
             "model from which it was exported"
         )
+    transformers.utils.logging.disable_progress_bar()  # the loader's, which would break up ours
     return load_trained(folder, dtype, FLAG)
 
 

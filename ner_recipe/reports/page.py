@@ -91,13 +91,14 @@ def final_content(
     record: Mapping[str, Any],
 ) -> PageContent:
     """The page of a finished run. `kept` is the history up to the model that was kept, `record` run.json."""
+    learnt_from = {"learnt from": record["teachers"]} if "teachers" in record else {}
     return PageContent(
         results,
         overview,
         history,
         best_step=kept[-1]["step"] if kept else None,
         strategy=record["pipeline"]["aggregation_strategy"],
-        settings={**record["settings"], "device": record["device"], **record["versions"]},
+        settings={**learnt_from, **record["settings"], "device": record["device"], **record["versions"]},
     )
 
 

@@ -59,8 +59,8 @@ def run_facts(
 
 
 def teacher_names(model_args: ModelArguments, args: RecipeArguments) -> str | None:
-    """The teachers and their part of the loss; None without any."""
-    if not model_args.teacher_name_or_path:
+    """The teachers and their part of the loss; None without any, or if nothing is trained."""
+    if not (model_args.teacher_name_or_path and args.do_train):
         return None
     return f"{', '.join(model_args.teacher_name_or_path)} (weight {args.distillation_weight:g})"
 
@@ -191,4 +191,4 @@ def split_record(split: Split) -> dict[str, object]:
         "windows": len(split.windows),
         "sha256": " + ".join(split.source.sha256[part] for part in split.name.split("+")),
         "facts": dict(split.facts),
-    }
+    } | ({"taught_by": split.taught_by} if split.taught_by else {})

@@ -32,7 +32,6 @@ from transformers.hf_argparser import HfArg
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ner_recipe.arguments import Arguments, DataArguments, ModelArguments, RecipeArguments
-from ner_recipe.batching import encode_split
 from ner_recipe.checks import beside, number_problems, place_problems, refuse, setting_problems
 from ner_recipe.corpora.splits import Split, label_names
 from ner_recipe.launch import UsageError
@@ -40,7 +39,7 @@ from ner_recipe.models import load_model
 from ner_recipe.reports.figures import picture
 from ner_recipe.reports.files import write_bytes, write_text
 from ner_recipe.reports.record import current_commit, unusual_protocol
-from ner_recipe.training import SplitScorer
+from ner_recipe.training import SplitScorer, encode_splits
 from ner_recipe.tuning.search_space import Space, end_problems, holder, read_space, suggested
 
 # The settings in which two commands of one search may differ: places, and what is only shown.
@@ -142,7 +141,9 @@ def settings_of(given: Mapping[str, object], splits: Mapping[str, Split]) -> dic
         for name, value in given.items()
         if not any(fnmatch.fnmatch(name, pattern) for pattern in MAY_DIFFER)
     }
-    return settings | {f"{role} corpus": split.counts["fingerprint"] for role, split in splits.items()}
+    settings |= {f"{role} corpus": split.counts["fingerprint"] for role, split in splits.items()}
+    taught_by = splits["train"].taught_by
+    return settings | ({"teachers' checksum": taught_by} if taught_by else {})
 
 
 def open_study(search: SearchArguments, args: RecipeArguments, settings: Mapping) -> optuna.Study:
@@ -233,10 +234,7 @@ class Search:
             trial.study.sampler = sampler(f"{self.args.seed} {place} {name}")
             value = suggested(trial, name, choices)
             setattr(holder(name, (model_args, data_args, self.trainer.args)), name, value)
-        splits = {
-            role: encode_split(split, role, data_args, self.trainer.processing_class, model_args.cache_dir)
-            for role, split in self.splits.items()
-        }
+        splits = encode_splits(self.splits, self.trainer.processing_class, model_args, data_args, self.args)
         self.trainer.train_dataset = splits["train"].windows
         self.trainer.eval_dataset = splits["validation"].windows
         self.trainer.compute_metrics = SplitScorer(splits["validation"], {})

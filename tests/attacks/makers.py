@@ -113,13 +113,14 @@ def copied_run() -> Maker:
     return make
 
 
-def copied_model(**changes) -> Maker:
-    """A copy of the trained model in here/model, with changes in its tokenizer_config.json."""
+def copied_model(name: str = "tokenizer_config.json", **changes) -> Maker:
+    """A copy of the trained model in here/model with other values in one of its files; None removes one."""
 
     def make(here: Path, places: Mapping[str, Path]) -> None:
         shutil.copytree(places["trained"], here / "model")
-        file = here / "model" / "tokenizer_config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+        file = here / "model" / name
+        values = {**json.loads(file.read_text()), **changes}
+        file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
 
     return make
 

@@ -128,7 +128,10 @@ FLAGS = [
     flag("--label_smoothing_factor 1"),
     flag("--ema_decay 1"),
     flag("--ema_decay -0.1"),
-    flag("--distillation_weight 1"),
+    flag("--distillation_weight 1.1"),
+    flag("--distillation_weight 0"),
+    flag("--distillation_weight 0.5", "--distillation_weight: 0.5 needs --teacher_name_or_path"),
+    flag("--teacher_name_or_path a b a", "--teacher_name_or_path: found 'a' twice"),
     flag("--distillation_weight -0.1"),
     flag("--hidden_dropout_prob 1"),
     flag("--max_grad_norm -1"),
@@ -537,9 +540,16 @@ MODELS = [
         make=copied_model(model_max_length=64),
     ),
     Attack(
-        "teachers without a training",
-        f"{SCORE} --teacher_name_or_path @trained",
-        ("--teacher_name_or_path: needs --do_train",),
+        "teacher in the folder of the run",
+        f"{RUN} --output_dir @here/model --teacher_name_or_path @here/model",
+        ("--output_dir: @here/model holds the teacher @here/model",),
+        make=copied_model(),
+    ),
+    Attack(
+        "teacher that may know first subtokens only",
+        f"{RUN} --teacher_name_or_path @here/model",
+        ("--teacher_name_or_path: the config.json of '@here/model'", "--label_all_tokens false"),
+        make=copied_model("config.json", label_all_tokens=None),
     ),
     Attack(
         "model with other labels", SCORE.replace("@trained", "@bert"), ("--model_name_or_path", "LABEL_0")
