@@ -123,12 +123,11 @@ def interrupted(number: int, flags: list[str], folder: Path) -> str:
     return errors.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_and_the_resumed_run_ends_with_the_same_model(
-    number, trained, sample_flags, tmp_path
+    trained, sample_flags, tmp_path
 ):
     folder = tmp_path / "model"
-    error = interrupted(number, sample_flags, folder)
+    error = interrupted(signal.SIGTERM, sample_flags, folder)
     (checkpoint,) = folder.glob("checkpoint-*")
     assert f"run_ner.py: interrupted; {checkpoint} was saved" in error and "Traceback" not in error
     assert int(checkpoint.name[11:]) < 20, "it did not wait for the epoch"
@@ -193,7 +192,7 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
     corpus, folder = tmp_path / "corpus", tmp_path / "model"
     shutil.copytree(SAMPLE_FOLDER, corpus)
     flags = [*sample_flags, "--dataset_config_name", "jnlpba", "--data_dir", str(corpus)]
-    interrupted(signal.SIGTERM, flags, folder)
+    interrupted(signal.SIGINT, flags, folder)
     (checkpoint,) = folder.glob("checkpoint-*")
     files = {path: path.read_bytes() for path in checkpoint.iterdir()}
 
