@@ -235,6 +235,20 @@ def batch_sizes(lengths: np.ndarray, tokens: int | None, rows: int | None = None
     return sizes
 
 
+def batches_by_length(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Windows, longest first, in batches of up to `tokens` subtokens, padding included; at least one."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    for size in batch_sizes(lengths[order], tokens):
+        yield order[start : start + size]
+        start += size
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """Subtokens in a batch: what fits a CPU's caches, or more on a GPU."""
+    return 1024 if device.type == "cpu" else 16384
+
+
 def split_largest(sizes: list[int], count: int) -> list[int]:
     """Halve the largest of the sizes until there are `count`. Their order and their sum stay the same."""
     sizes = list(sizes)

@@ -18,13 +18,12 @@ import torch
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ner_recipe.batching import TEACHER, batch_sizes, padded_lengths
+from ner_recipe.batching import TEACHER, batches_by_length, default_batch_tokens, padded_lengths
 from ner_recipe.launch import UsageError
 from ner_recipe.models import load_trained, position_limit, resolve_model
 
 FLAG = "--teacher_name_or_path"
 VERSION = 1  # of the column: a new one makes a new cache
-BATCH_TOKENS = 2048, 16384  # that a teacher reads at once on a CPU and elsewhere, padding included
 ROWS = 1000  # windows that are sorted by length together
 
 
@@ -132,10 +131,8 @@ def mean_probabilities(
     """The column TEACHER for some windows, which are read longest first."""
     lengths = np.array([len(ids) for ids in rows["input_ids"]])
     padded = padded_lengths(lengths, tokenizer.model_max_length)
-    order = np.argsort(-padded, kind="stable")
     found = [b""] * len(lengths)
-    ends = np.cumsum(batch_sizes(padded[order], BATCH_TOKENS[teachers[0].model.device.type != "cpu"]))
-    for batch in np.split(order, ends[:-1]):
+    for batch in batches_by_length(padded, default_batch_tokens(teachers[0].model.device)):
         columns = {name: [rows[name][row] for row in batch] for name in tokenizer.model_input_names}
         options = {"padding": "max_length", "max_length": int(padded[batch[0]])}
         inputs = tokenizer.pad(columns, return_tensors="pt", **options)

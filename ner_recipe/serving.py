@@ -35,11 +35,11 @@ from metrics import entities, span_scores
 from ner_recipe.annotation.onnx_model import OnnxModel
 from ner_recipe.annotation.windows import (
     Layout,
-    batches_by_length,
     lay_out,
     padded_batch,
     without_space,
 )
+from ner_recipe.batching import batches_by_length, default_batch_tokens
 from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import joint_decoding
 from ner_recipe.launch import UsageError
@@ -220,11 +220,6 @@ def load_torch(name: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     return AutoModelForTokenClassification.from_pretrained(
         name, trust_remote_code=False, use_safetensors=True, dtype=dtype
     )
-
-
-def default_batch_tokens(device: torch.device) -> int:
-    """Subtokens in a batch: what fits a CPU's caches, or more on a GPU."""
-    return 1024 if device.type == "cpu" else 16384
 
 
 def refuse_other_schemes(label_names: Sequence[str], model: str) -> None:

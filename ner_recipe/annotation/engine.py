@@ -23,9 +23,10 @@ from transformers import (
 from ner_recipe.annotation.manifest import model_files
 from ner_recipe.annotation.onnx_model import MODEL, OnnxModel
 from ner_recipe.annotation.settings import PIPELINE, Settings
+from ner_recipe.batching import default_batch_tokens
 from ner_recipe.launch import UsageError
 from ner_recipe.models import load_trained, model_errors, resolve_model
-from ner_recipe.serving import ONNX, TORCH, Annotator, default_batch_tokens, longest_text, serving_stride
+from ner_recipe.serving import ONNX, TORCH, Annotator, longest_text, serving_stride
 
 FLAG = "MODEL"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

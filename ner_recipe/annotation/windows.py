@@ -14,7 +14,6 @@ import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from jnlpba_dataset import Frame, windows
-from ner_recipe.batching import batch_sizes
 
 
 class Layout(NamedTuple):
@@ -94,15 +93,6 @@ def text_windows(
             shown.append((first + window.start, first + window.end))
             owned.append((first + window.first, first + window.last))
     return tuple(edges[np.array(words, dtype=np.int64).reshape(-1, 2)] for words in (shown, owned))
-
-
-def batches_by_length(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Windows, longest first, in batches of up to `tokens` subtokens, padding included; at least one."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    for size in batch_sizes(lengths[order], tokens):
-        yield order[start : start + size]
-        start += size
 
 
 def padded_batch(
