@@ -28,6 +28,8 @@ from transformers import (
 
 from ner_recipe.arguments import DataArguments, ModelArguments
 from ner_recipe.attention import CPU_ATTENTION
+from ner_recipe.casing import cased_tokenizer, tell_forms_apart
+from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.dropout import use_cheap_dropout
 from ner_recipe.launch import UsageError
 
@@ -134,14 +136,25 @@ def words_keep_their_space(tokenizer: PreTrainedTokenizerBase) -> bool:
 def agreed_labels(model_args: ModelArguments, labels: Sequence[str], fine_tune: bool) -> list[str]:
     """The labels in the order of the model, if it was trained on them; otherwise as they are.
 
-    A model that is only evaluated may have more labels than the data.
+    A model that is only evaluated may have more types than the data.
+
+    Raises:
+        UsageError: it has labels that are no IOB2, which can't be scored.
     """
     with model_errors(model_args.model_name_or_path):
         folder = resolve_model(model_args.model_name_or_path)
         config = AutoConfig.from_pretrained(folder, **loading_options(model_args))
     known = [config.id2label[number] for number in sorted(config.id2label)]
-    agree = set(labels) == set(known) if fine_tune else set(labels) <= set(known)
-    return known if agree else list(labels)
+    if fine_tune:
+        return known if sorted(labels) == sorted(known) else list(labels)
+    if not set(labels) <= set(known):
+        return list(labels)  # `check_labels` refuses them
+    if not is_iob2(known):
+        raise UsageError(
+            f"{FLAG}: '{model_args.model_name_or_path}' has the labels {', '.join(known)}; expected O, and "
+            "B-TYPE and I-TYPE for each type; choose a model trained with IOB2 tags, or give --do_train"
+        )
+    return known
 
 
 def load_model(
@@ -189,6 +202,8 @@ def load_model(
             model.set_attn_implementation(CPU_ATTENTION)
         if fine_tune:
             use_cheap_dropout(model)
+            if model_args.cased_vocabulary:
+                tell_forms_apart(model, cased_tokenizer(load_tokenizer(model_args)).get_vocab())
         return model
 
 

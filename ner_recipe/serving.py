@@ -40,6 +40,7 @@ from ner_recipe.annotation.windows import (
     without_space,
 )
 from ner_recipe.batching import batches_by_length, default_batch_tokens
+from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import joint_decoding
 from ner_recipe.launch import UsageError
@@ -224,8 +225,7 @@ def load_torch(name: str | Path, dtype: torch.dtype) -> PreTrainedModel:
 
 def refuse_other_schemes(label_names: Sequence[str], model: str) -> None:
     """Refuse labels that are not O, B-TYPE and I-TYPE for each type."""
-    kinds = {name[2:] for name in label_names if name != "O"}
-    if set(label_names) != {"O"} | {f"{prefix}-{kind}" for kind in kinds for prefix in "BI"}:
+    if not is_iob2(label_names):
         raise ServeError(
             f"the model '{model}' has the labels {', '.join(label_names)}; expected O, and B-TYPE and I-TYPE "
             "for each type (choose a model trained with IOB2 tags)"

@@ -57,6 +57,12 @@ def read_tag(tag: str) -> Tag:
     return Tag(found[1], found[2]) if found and found[1] in ROLES else Tag("", tag)
 
 
+def is_iob2(labels: Sequence[str]) -> bool:
+    """Whether labels are O, and B-TYPE and I-TYPE for each type, each once."""
+    kinds = {label[2:] for label in labels if label != OUTSIDE}
+    return sorted(labels) == sorted([OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")])
+
+
 def as_iob2(tags: Sequence[Tag]) -> list[str]:
     """The IOB2 tags of one sentence in any scheme, its invalid tags read by the rules of conlleval.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from ner_recipe.checks import parse_arguments
 
@@ -121,6 +122,23 @@ def copied_model(name: str = "tokenizer_config.json", **changes) -> Maker:
         file = here / "model" / name
         values = {**json.loads(file.read_text()), **changes}
         file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+
+    return make
+
+
+def more_labels(*names: str) -> Maker:
+    """A copy of the trained model in here/model that has these labels beside its own."""
+
+    def make(here: Path, places: Mapping[str, Path]) -> None:
+        config = AutoConfig.from_pretrained(places["trained"])
+        labels = [*config.id2label.values(), *names]
+        head = {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+        copied_model("config.json", **head)(here, places)
+        file = here / "model" / "model.safetensors"
+        weights = load_file(file)
+        for name in ("classifier.weight", "classifier.bias"):
+            weights[name] = torch.cat([weights[name], weights[name][: len(names)]])
+        save_file(weights, file, metadata={"format": "pt"})
 
     return make
 

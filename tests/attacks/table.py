@@ -22,6 +22,7 @@ from makers import (
     fifo,
     folder,
     loop,
+    more_labels,
     read_only,
 )
 
@@ -550,6 +551,18 @@ MODELS = [
         f"{RUN} --teacher_name_or_path @here/model",
         ("--teacher_name_or_path: the config.json of '@here/model'", "--label_all_tokens false"),
         make=copied_model("config.json", label_all_tokens=None),
+    ),
+    Attack(
+        "model with IOBES tags",
+        SCORE.replace("@trained", "@here/model"),
+        ("--model_name_or_path: '@here/model' has the labels O, ", "E-DNA; expected O, and B-TYPE"),
+        make=more_labels("S-DNA", "E-DNA"),
+    ),
+    Attack(
+        "model with a type that never continues",
+        SCORE.replace("@trained", "@here/model"),
+        ("--model_name_or_path: '@here/model' has the labels O, ", "B-gene; expected O, and B-TYPE"),
+        make=more_labels("B-gene"),
     ),
     Attack(
         "model with other labels", SCORE.replace("@trained", "@bert"), ("--model_name_or_path", "LABEL_0")
