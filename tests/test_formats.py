@@ -62,10 +62,10 @@ def titled(draw):
 
 
 DOCUMENTS = {
-    ("jsonl", "x.jsonl"): some_documents(st.text(ANY), st.text(ANY)),
+    ("jsonl", "x.jsonl"): some_documents(st.text(ANY), st.text(ANY, min_size=1)),
     ("jsonl", "x.jsonl.gz"): some_documents(st.text(ANY)),
-    ("bioc", "x.json"): some_documents(st.text(ANY), st.text(ANY)),
-    ("bioc", "x.xml"): some_documents(st.text(XML), st.text(XML)),
+    ("bioc", "x.json"): some_documents(st.text(ANY), st.text(ANY, min_size=1)),
+    ("bioc", "x.xml"): some_documents(st.text(XML), st.text(XML, min_size=1)),
     ("pubtator", "x.pubtator"): some_documents(titled(), gaps=False, scores=False),
     ("brat", "x"): some_documents(
         st.text(ANY).filter(lambda text: not text.startswith("\ufeff")),
@@ -133,7 +133,7 @@ def test_json_and_parquet_rows(tmp_path):
     rows = [
         {"id": "a", "text": "\U0001d6fc-globin", "spans": [{"start": 0, "end": 1, "label": "X"}]},
         {"id": 7, "text": "IL-2\r\n", "entities": [{"start": 0, "end": 4, "label": "X", "text": "IL-2"}]},
-        {"text": "none", "spans": None, "source": {"anything": [1, "]", "\\"]}},
+        {"id": "", "text": "none", "spans": None, "source": {"anything": [1, "]", "\\"]}},
     ]
     expected = [("a", "\U0001d6fc-globin", [("X", "\U0001d6fc")]), ("7", "IL-2\r\n", [("X", "IL-2")])]
     lines = "".join(json.dumps(row) + "\r\n\n" for row in rows)
@@ -196,6 +196,11 @@ def test_brat(tmp_path):
     assert list(read_documents(notes_path)) == [first] == list(read_documents(path, "brat"))
     assert [document.id for document in read_documents(tmp_path / "set")] == ["a", "below/b"]
     assert list(read_documents(path, lines=True))[1].text == "of T and B cells"
+    for suffixes in ((".TXT", ".ANN"), (".txt", ".Ann"), (".TXT", ".ann")):
+        case = tmp_path / "".join(suffixes)
+        for suffix, content in zip(suffixes, (text, notes), strict=True):
+            in_file(case, f"a{suffix}", content)
+        assert plain(read_documents(case)) == plain([first])
     # BRAT itself counts a byte-order mark.
     path = in_file(tmp_path, "c.txt", "\ufeffIL-2 gene")
     in_file(tmp_path, "c.ann", "T1\tDNA 1 10\tIL-2 gene\n")
@@ -262,6 +267,8 @@ def test_bioc(tmp_path):
         "</document></collection>",
     )
     assert readable(path) == [("7", text, [("gene", "IL2"), ("cell", "T and  B cells")])]
+    path = in_file(tmp_path, "x.xml", f"<collection>{'<document><id></id></document>' * 2}</collection>")
+    assert [name for name, _, _ in readable(path)] == ["x.xml:1", "x.xml:2"]
 
 
 ARTICLE = """<PubmedArticle><MedlineCitation><PMID Version="1">{pmid}</PMID><Article>
@@ -341,9 +348,9 @@ BAD_DOCUMENTS = [
         }.items()
     ),
     ("x.json", '[\n{"text": ""},\n\n{"text": 1}]', "x.json:4, document 2", "found 1 as 'text'"),
-    ("x.json", '[{"text": ""},\n]', "x.json:2", "expected a JSON object"),
-    ("x.json", b'[\n{"text":\n "\xff"}, {"text": ""}]', "x.json:3", "found byte 0xff"),
-    ("x.json", '[\n{"text":\n nil}, {"text": ""}]', "x.json:3", "found 'nil}': Expecting value"),
+    ("x.json", '[{"text": ""},\n]', "x.json:2, document 2", "expected a JSON object"),
+    ("x.json", b'[\n{"text":\n "\xff"}, {"text": ""}]', "x.json:3, document 1", "found byte 0xff"),
+    ("x.json", '[\n{"text":\n nil}, {"text": ""}]', "x.json:3, document 1", "found 'nil}': Expecting value"),
     ("x.json", BIOC % '{"id": "a"}', "x.json:1, document 1", "expected a BioC document with passages"),
     (
         "x.json",
@@ -438,6 +445,7 @@ UNREADABLE_FILES = [
     ("x.json", b'[{"text": "a"}', "x.json:1: the file ends early"),
     ("x.json", b'[\n{"text": ["a"}]', "x.json:2: found } in the wrong place"),
     ("x.json", b"[]\n[]", "x.json:2: found [ in the wrong place"),
+    ("x.json", b'{"documents": {}}', "x.json: found no list of documents where the format has one"),
     ("x.xml", b"<html></html>", "x.xml: found the XML element <html>; expected <collection>"),
     ("x.xml", b"", "x.xml:1: found XML with an error (no element found)"),
     ("x.xml", b"<collection>\n<document>", "x.xml:2: found XML with an error"),
@@ -472,6 +480,9 @@ def test_columns_and_formats_that_are_not_there(tmp_path):
     for options in ({}, {"text_column": "title", "id_column": "pmid"}):
         with pytest.raises(FormatError, match="found the columns title; expected one named '(text|pmid)'"):
             list(read_documents(tmp_path / "x.parquet", **options))
+    in_file(tmp_path, "x.json", '{"data": [{"text": "IL-2"}]}')
+    with pytest.raises(FormatError, match=r"x\.json: found no list of documents where the format has one"):
+        list(read_documents(tmp_path / "x.json", "json"))
     with pytest.raises(FormatError, match="found the format 'xml'; expected one of jsonl, json, parquet"):
         read_documents(tmp_path / "x.parquet", "xml")
     path = in_file(tmp_path, "x.jsonl", '{"id": 1, "text": "a"}')

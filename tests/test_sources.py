@@ -401,6 +401,10 @@ def test_changed_annotations_are_read_again_and_documents_of_one_name_stay_apart
     assert found(folder)[1] == ("train-b/1", {"gene", ""})
     (folder / "b" / "2.ann").write_text("T1\tgene 0 4\tIL-2\n")
     assert found(folder / "b" / "2.txt") == found(folder / "b" / "2.ann") == [("train-2", {"gene", ""})]
+    (folder / "b" / "2.ann").rename(folder / "b" / "2.ANN")
+    assert found(folder / "b")[1] == ("train-2", {"gene", ""})
+    (folder / "b" / "2.ANN").write_text("T1\tcell 0 4\tIL-2\n")
+    assert found(folder / "b")[1] == ("train-2", {"cell", ""}), "a suffix in any case"
     (folder / "README.txt").write_text("About this corpus.")
     with pytest.raises(CorpusError, match=r"README.txt: found no annotations beside this text"):
         read(folder, cache_dir)

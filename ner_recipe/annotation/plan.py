@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from jnlpba_dataset import file_sha256
 from ner_recipe.annotation.settings import Settings
-from ner_recipe.formats.brat import ANNOTATIONS, TEXT
+from ner_recipe.formats.brat import ANNOTATIONS, TEXT, beside
 from ner_recipe.formats.document import Document, FormatError, Reading, Unreadable
 from ner_recipe.formats.files import (
     SUFFIXES,
@@ -115,8 +115,8 @@ def refuse_one_id_for_two(paths: Sequence[Path], settings: Settings) -> None:
 def sha256(path: Path) -> str:
     """Of a file's bytes; of a text with annotations beside it, of both, because they are read together."""
     digest = hashlib.sha256()
-    beside = path.with_suffix(ANNOTATIONS) if path.suffix.lower() == TEXT else path
-    for part in dict.fromkeys((path, beside)):
+    other = beside(path, ANNOTATIONS) if path.suffix.lower() == TEXT else path
+    for part in dict.fromkeys((path, other)):
         if part == path or part.is_file():
             digest.update(file_sha256(part).encode())
     return digest.hexdigest()

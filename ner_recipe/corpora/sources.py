@@ -18,16 +18,17 @@ from jnlpba_dataset import CorpusError, file_sha256, unwrapped
 from ner_recipe.corpora.expressed import rows_of
 from ner_recipe.corpora.records import Columns, data_set_records, holds_documents, read_records, row_of
 from ner_recipe.corpora.word_lines import read_word_lines
+from ner_recipe.formats.brat import ANNOTATIONS, TEXT, beside
 from ner_recipe.formats.document import BadDocument, Document, FormatError, Unreadable
 from ner_recipe.formats.files import document_files, read_documents, suffix_of
 from ner_recipe.formats.pubtator import TITLE_LINE
 from ner_recipe.formats.source import head_of
 
-VERSION = 1  # part of the cache key: change it whenever a reader, a scheme or generate_sentences changes
+VERSION = 2  # part of the cache key: change it whenever a reader, a scheme or generate_sentences changes
 WORD_LINES = (".tsv", ".txt", ".conll", ".iob", ".iob2", ".iobes", ".bio", ".bilou")
 RECORDS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 DOCUMENTS = (".xml", ".pubtator")
-BRAT = (".txt", ".ann")  # the text and its annotations
+BRAT = (TEXT, ANNOTATIONS)
 ROWS = datasets.Features(
     {
         "document": datasets.Value("string"),
@@ -147,7 +148,7 @@ def kind_of(path: Path, columns: Columns) -> str:
 
 def is_brat(path: Path) -> bool:
     """Whether a file is a text with annotations beside it, or such annotations."""
-    return path.suffix.lower() in BRAT and all(path.with_suffix(suffix).is_file() for suffix in BRAT)
+    return path.suffix.lower() in BRAT and all(beside(path, suffix).is_file() for suffix in BRAT)
 
 
 def document_rows(path: Path, columns: Columns) -> Iterator[dict]:
@@ -171,7 +172,7 @@ def document_rows(path: Path, columns: Columns) -> Iterator[dict]:
 
 def documents_of(path: Path, text_column: str) -> Iterator[Document]:
     """Yield the documents of a file or of a BRAT folder, where each text needs its annotations."""
-    texts = [file for file in document_files([path]) if suffix_of(file) == BRAT[0]] if path.is_dir() else []
+    texts = [file for file in document_files([path]) if suffix_of(file) == TEXT] if path.is_dir() else []
     bare = [text for text in texts if not is_brat(text)]
     if bare and len(bare) < len(texts):
         raise CorpusError(
@@ -201,9 +202,7 @@ def content_sha256(path: Path) -> str:
         files = document_files([path]) if path.is_dir() else [path]
     except FormatError as error:
         raise CorpusError(str(error)) from None
-    parts = {
-        part for file in files for part in (file, *(file.with_suffix(s) for s in BRAT)) if part.is_file()
-    }
+    parts = {part for file in files for part in (file, *(beside(file, s) for s in BRAT)) if part.is_file()}
     digest = hashlib.sha256()
     for part in sorted(parts):
         name = part.relative_to(path) if path.is_dir() else part.name

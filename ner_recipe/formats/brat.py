@@ -8,6 +8,8 @@ used; events, relations, attributes, normalizations, notes and equivalences are 
 """
 
 import codecs
+import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -34,6 +36,13 @@ IGNORED = tuple("RE*AMN#")
 ENTITY = re.compile(r"T\S*\t([^\s]+) (\d{1,18} \d{1,18}(?:;\d{1,18} \d{1,18})*)\t(.*)", re.DOTALL | re.ASCII)
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """The file beside this one with another suffix, in any case; in lower case if there is none."""
+    cases = dict.fromkeys(map("".join, itertools.product(*zip(suffix, suffix.upper(), strict=True))))
+    places = [path.with_suffix(case) for case in cases]
+    return next(filter(os.path.lexists, places), places[0])
+
+
 def read_brat(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
     """Yield the one document of a text file. Without an .ann file beside it, it has no entities."""
     with opened(path) as file:
@@ -43,7 +52,7 @@ def read_brat(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
 
 @or_unreadable
 def from_files(path: Path, raw: bytes, how: Reading) -> Document:
-    annotations = path.with_suffix(ANNOTATIONS)
+    annotations = beside(path, ANNOTATIONS)
     text = decoded(raw.removeprefix(codecs.BOM_UTF8), path)
     # BRAT counts a byte-order mark as a character.
     shift = int(raw.startswith(codecs.BOM_UTF8))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ner_recipe.formats.bioc import ROOT as BIOC_ROOT
 from ner_recipe.formats.bioc import read_bioc
-from ner_recipe.formats.brat import ANNOTATIONS, TEXT, read_brat
+from ner_recipe.formats.brat import ANNOTATIONS, TEXT, beside, read_brat
 from ner_recipe.formats.document import Document, FormatError, Reading, Unreadable
 from ner_recipe.formats.json_rows import read_json_lines, read_json_list
 from ner_recipe.formats.parquet import read_parquet
@@ -109,7 +109,7 @@ def recognised(path: Path, lines: bool = False) -> str:
         return "bioc" if root == BIOC_ROOT else "pubmed"
     if suffix == TEXT and lines:
         return "text"
-    if suffix == TEXT and path.with_suffix(ANNOTATIONS).exists():
+    if suffix == TEXT and beside(path, ANNOTATIONS).exists():
         return "brat"
     if suffix == TEXT:
         return "pubtator" if TITLE_LINE.match(head_of(path).lstrip()) else "text"
@@ -190,7 +190,7 @@ def files_below(folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
 def regular(path: Path) -> Path:
     """The file, or the text that an .ann file belongs to. Refuses what is not a regular file."""
     if suffix_of(path) == ANNOTATIONS:
-        text = path.with_suffix(TEXT)
+        text = beside(path, TEXT)
         if not os.path.lexists(text):
             raise FormatError(f"{path}: found no {text.name} beside it; expected the text of the annotations")
         path = text

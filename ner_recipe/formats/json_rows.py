@@ -41,7 +41,7 @@ def read_json_lines(path: Path, how: Reading) -> Iterator[Document | Unreadable]
     make = row_reader(how)
     for number, raw in numbered_lines(path):
         if raw.strip():
-            yield from_json(raw, path, number, f"{path}:{number}", f"{how.name}:{number}", make)
+            yield from_json(raw, path, number, "", f"{how.name}:{number}", make)
 
 
 def read_json_list(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
@@ -52,7 +52,7 @@ def read_json_list(path: Path, how: Reading) -> Iterator[Document | Unreadable]:
 def from_list(path: Path, name: str, inside: bytes, make: FromValue) -> Iterator[Document | Unreadable]:
     """Yield a document for each item of the lists inside these open brackets (`list_items`)."""
     for number, (line, raw) in enumerate(list_items(path, inside), start=1):
-        yield from_json(raw, path, line, f"{path}:{line}, document {number}", f"{name}:{number}", make)
+        yield from_json(raw, path, line, f", document {number}", f"{name}:{number}", make)
 
 
 def row_reader(how: Reading) -> FromValue:
@@ -60,13 +60,16 @@ def row_reader(how: Reading) -> FromValue:
 
 
 @or_unreadable
-def from_json(raw: bytes, path: Path, line: int, place: str, default_id: str, make: FromValue) -> Document:
-    """The document that a JSON text describes; `line` is where the text starts."""
-    text = decoded(raw, path, line)
+def from_json(raw: bytes, path: Path, line: int, part: str, default_id: str, make: FromValue) -> Document:
+    """The document that a JSON text describes.
+
+    `line` is where the text starts. `part` is what tells it from the others of that line, in errors.
+    """
+    text, place = decoded(raw, path, line, part), f"{path}:{line}{part}"
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"{path}:{line + error.lineno - 1}"
+        place = f"{path}:{line + error.lineno - 1}{part}"
         reason = f"found {shown(text[error.pos : error.pos + 20])}: {error.msg}; expected a JSON object"
         raise BadDocument(place, reason) from None
     except (RecursionError, ValueError) as error:  # too many brackets, too long a number
@@ -100,7 +103,7 @@ def entities_of(row: dict, text: str, place: str) -> tuple[Entity, ...]:
 def id_of(row: dict, id_key: str | None, default_id: str, place: str) -> str:
     """The id of an object. Only an object that need not have one gets the default."""
     name = row.get(id_key or "id")
-    if name is None and id_key is None:
+    if id_key is None and name in (None, ""):
         return default_id
     if not isinstance(name, str | int) or isinstance(name, bool):
         raise BadDocument(place, f"found {shown(name)} as '{id_key or 'id'}'; expected a name or a number")
@@ -129,7 +132,7 @@ def list_items(path: Path, inside: bytes) -> Iterator[tuple[int, bytes]]:
     memory. Outside the items, brackets and strings are checked and nothing else.
     """
     stack, line = bytearray(), 1
-    item, first_line, separated, whole = bytearray(), 1, False, False
+    item, first_line, separated, whole, has_list = bytearray(), 1, False, False, False
     for piece, mark in pieces(path):
         line += piece.count(b"\n")
         if stack == inside and mark in (b",", b"]"):
@@ -143,6 +146,7 @@ def list_items(path: Path, inside: bytes) -> Iterator[tuple[int, bytes]]:
         if mark in OPENING and not whole:
             stack += mark
             separated = separated and stack != inside
+            has_list |= stack == inside
         elif mark in CLOSED_BY and stack[-1:] == CLOSED_BY[mark]:
             stack.pop()
             whole = not stack
@@ -152,7 +156,11 @@ def list_items(path: Path, inside: bytes) -> Iterator[tuple[int, bytes]]:
             item.clear()
             first_line = line
     if not whole:
-        raise FormatError(f"{path}:{line}: the file ends early or holds no list; expected whole JSON")
+        raise FormatError(f"{path}:{line}: the file ends early; expected whole JSON")
+    if not has_list:
+        raise FormatError(
+            f"{path}: found no list of documents where the format has one; expected it, or another format"
+        )
 
 
 def pieces(path: Path) -> Iterator[tuple[bytes, bytes]]:

@@ -70,8 +70,10 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield number, start.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def decoded(raw: bytes, path: Path, line: int = 1) -> str:
+def decoded(raw: bytes, path: Path, line: int = 1, part: str = "") -> str:
     """The text of some lines of a file, of which `line` is the number of the first.
+
+    `part` follows the line in errors.
 
     Raises:
         BadDocument: the bytes are not UTF-8, or one is NUL.
@@ -85,7 +87,7 @@ def decoded(raw: bytes, path: Path, line: int = 1) -> str:
             return text
         found, at = "a NUL byte", raw.index(b"\0")
     newlines = raw.count(b"\n", 0, at)
-    place = f"{path}:{line + newlines}"
+    place = f"{path}:{line + newlines}{part}"
     raise BadDocument(place, f"found {found}; expected UTF-8 text")
 
 
