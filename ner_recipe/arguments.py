@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -58,6 +59,10 @@ class ModelArguments:
     cache_dir: str | None = HfArg(default=None, help="Where downloaded models and prepared corpora are kept.")
     do_lower_case: bool | None = HfArg(
         default=None, help="Override the tokenizer's lower-casing. SciBERT cased on the Hub needs false."
+    )
+    cased_vocabulary: bool = HfArg(
+        default=False,
+        help="In training, give an encoder of lower-cased text the forms of its pieces with capitals.",
     )
     hidden_dropout_prob: float | None = HfArg(
         default=None, help="Dropout of the hidden layers. The model's own value if not given."
@@ -261,6 +266,12 @@ def early_problems(args: RecipeArguments) -> list[str]:
         )
     if args.ddp_backend in GPU_BACKENDS and (args.use_cpu or not torch.accelerator.is_available()):
         problems.append(f"--ddp_backend: {args.ddp_backend} needs GPUs, and this run uses a CPU; use gloo")
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if torch.cuda.is_available() and not args.use_cpu and processes > (gpus := torch.cuda.device_count()):
+        problems.append(
+            f"found {processes} processes and {gpus} GPUs on this machine; expected a GPU for each process: "
+            "lower --num_processes of accelerate launch"
+        )
     return problems + accelerator_problems(args.accelerator_config)
 
 

@@ -33,6 +33,7 @@ WRITING_MARKS = ("PytorchStreamWriter", "inline_container", "I/O error", "Parent
 DECIDING = {
     "model": (
         *("model_name_or_path", "model_revision", "do_lower_case", "attn_implementation"),
+        "cased_vocabulary",
         "teacher_name_or_path",
         *("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),
@@ -48,7 +49,9 @@ DECIDING = {
         *("adam_epsilon", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "ema_decay"),
         *("distillation_weight", "neftune_noise_alpha", "ignore_data_skip"),
         *("seed", "data_seed", "mixed_precision", "eval_strategy", "eval_steps", "metric_for_best_model"),
-        *("greater_is_better", "load_best_model_at_end", "world_size"),
+        *("greater_is_better", "load_best_model_at_end", "eval_delay", "world_size", "use_cpu", "tf32"),
+        *("auto_find_batch_size", "use_liger_kernel"),
+        *("torch_compile", "torch_compile_backend", "torch_compile_mode"),
     ),
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
+from accelerate.utils import release_memory
 from transformers import (
     EvalPrediction,
     PreTrainedModel,
@@ -27,7 +28,7 @@ from transformers import (
     set_seed,
 )
 from transformers.modeling_outputs import TokenClassifierOutput
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, IntervalStrategy, TrainOutput
 
 from jnlpba_dataset import OWNED, column, decode, gather
 from metrics import flatten
@@ -42,20 +43,22 @@ from ner_recipe.batching import (
     padded_lengths,
     presentations,
 )
+from ner_recipe.casing import cased_tokenizer
 from ner_recipe.checkpoints import SETTINGS_FILE, began_with, last_checkpoint, whole_or_none
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
 from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
 from ner_recipe.decoding import first_subtokens, joint_decoding
-from ner_recipe.distillation import checksum, load_teachers, teacher_loss, with_teachers
+from ner_recipe.distillation import checksum, find_teachers, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
-from ner_recipe.launch import UsageError, use_cores
+from ner_recipe.launch import MemoryShortError, UsageError, enough_memory, use_cores
 from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
 from ner_recipe.reports.files import follow_umask, write_text
 from ner_recipe.reports.history import kept_history, loss_text, mean_loss, training_facts
 from ner_recipe.reports.result import SplitResult, make_result, with_facts
 from ner_recipe.reports.text import served_forms
+from ner_recipe.serving import longest_text
 
 PREFIXES = {"validation": "eval", "test": "test"}  # in the names of Trainer's metrics and result files
 
@@ -66,6 +69,11 @@ def prepare(
     """Load the model, its tokenizer, and the splits as windows."""
     use_cores(args.device)
     tokenizer = load_tokenizer(model_args)
+    if data_args.do_serve_check and not args.do_train:  # it serves the tokenizer as it is
+        longest_text(tokenizer, model_args.model_name_or_path)
+    find_teachers(model_args.teacher_name_or_path or [], model_args.cache_dir)
+    if args.do_train and model_args.cased_vocabulary:
+        tokenizer = cased_tokenizer(tokenizer)
     splits = load_splits(roles, data_args, args, model_args.cache_dir)
     refuse_bad_splits(splits)
     if args.process_index == 0:
@@ -164,10 +172,12 @@ class NerTrainer(Trainer):
     """Trainer with the recipe's loss, batches of like length, and evaluations in the order of the rows.
 
     A loss or a gradient that is not finite ends the training with a `divergence`. Trainer would log it as 0,
-    and save a model of NaN. `--logging_nan_inf_filter false` lets the training go on.
+    and save a model of NaN. `--logging_nan_inf_filter false` lets the training go on. A batch that the memory
+    does not suffice for ends it with an `exhaustion`.
     """
 
     divergence: type[Exception] = DivergenceError
+    exhaustion: type[Exception] = MemoryShortError
 
     def __init__(self, **options):
         self.batches: LikeLengthBatches | None = None  # those of the training
@@ -227,6 +237,15 @@ class NerTrainer(Trainer):
             **size,
         )
         return self.batches
+
+    def train(self, *arguments, **options) -> TrainOutput:
+        flags = "--train_batch_tokens, --per_device_train_batch_size or --max_seq_length"
+        with enough_memory(flags, self.exhaustion):
+            return super().train(*arguments, **options)
+
+    def evaluation_loop(self, *arguments, **options) -> EvalLoopOutput:
+        with enough_memory("--per_device_eval_batch_size", self.exhaustion):
+            return super().evaluation_loop(*arguments, **options)
 
     def _run_epoch(self, *, epoch: int, **options) -> None:
         if self.state.global_step >= self.state.max_steps:  # resumed after the last step of all
@@ -441,6 +460,15 @@ def train(trainer: NerTrainer) -> None:
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
     trainer.save_state()
+    release_optimizer(trainer)
+
+
+def release_optimizer(trainer: Trainer) -> None:
+    """Free the optimizer's moments, twice the memory of the weights, which no evaluation needs."""
+    for holder in (trainer, trainer.callback_handler):
+        holder.optimizer = holder.lr_scheduler = None
+    trainer.accelerator._optimizers.clear()
+    release_memory()  # the schedule and the optimizer refer to each other
 
 
 def writer_number(args: TrainingArguments) -> int:
