@@ -95,7 +95,7 @@ def history_table(rows: Sequence[dict]) -> str:
     """Every setting at every commit."""
     lines = [
         {**provenance(runs), **scores_of(runs, COLUMNS | MORE_COLUMNS), **size_and_time(runs)}
-        | {"device": runs[0]["device"]}
+        | {"device": "; ".join(sorted({run["device"] for run in runs}))}
         for runs in grouped(rows)
     ]
     return markdown(lines)
@@ -139,8 +139,11 @@ def served_cell(runs: Sequence[dict]) -> str:
 
 
 def size_and_time(runs: Sequence[dict]) -> dict[str, str]:
-    minutes = statistics.median(run["seconds"] for run in runs) / 60
-    return {"gold entities": f"{runs[0]['scores']['test_entities']:,}", "minutes": f"{minutes:.0f}"}
+    minutes = [f"{find(run['seconds'] for run in runs) / 60:.0f}" for find in (min, max)]
+    return {
+        "gold entities": f"{runs[0]['scores']['test_entities']:,}",
+        "minutes": " to ".join(dict.fromkeys(minutes)),
+    }
 
 
 def spread(values: Iterable[float | None]) -> str:

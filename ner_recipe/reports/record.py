@@ -115,7 +115,8 @@ def device_name(args: RecipeArguments) -> str:
     if args.device.type == "cuda":
         return torch.cuda.get_device_name()
     cpu = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return f"{cpu}, {torch.get_num_threads()} threads" if args.device.type == "cpu" else args.device.type
+    threads = torch.get_num_threads()
+    return f"{cpu}, {threads} thread{'s' * (threads > 1)}" if args.device.type == "cpu" else args.device.type
 
 
 def run_record(
