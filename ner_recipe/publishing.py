@@ -9,10 +9,11 @@ login` provide the token; `HF_ENDPOINT` selects another Hub.
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from jnlpba_dataset import corpus_name, load_jnlpba, source_sha256
 from ner_recipe.arguments import PlainParser
 from ner_recipe.corpora.loading import CUSTOM
 from ner_recipe.launch import UsageError, run_command
-from ner_recipe.reports.card import CardError, dataset_card, write_model_card
+from ner_recipe.reports.card import CardError, dataset_card, model_card, write_model_card
 from ner_recipe.reports.files import CARD, PAGE, RESULT_FILES, write_text
 
 PROGRAM = "python -m ner_recipe.publishing"
@@ -35,6 +36,7 @@ MODEL_FILES = (
     *(CARD, "config.json", "*.safetensors", "*.safetensors.index.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
 )
+SECRET = re.compile(r"Bearer \S+|hf_\w+")
 CORPUS_TEXT = ("predictions_*.tsv", "mistakes_*.txt", PAGE)  # files with the sentences themselves
 
 
@@ -65,7 +67,7 @@ def check_access(repo_id: str | None, folder: str | Path, token: str | None) -> 
     """
     repo_id = repo_id or Path(folder).resolve().name
     with hub_errors("Nothing was done"):
-        who = HfApi(token=token).whoami()
+        who = HfApi(token=stripped(token)).whoami()
     role = who.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise PublishError("this token may only read; use one that may write. Nothing was done")
@@ -88,7 +90,7 @@ def publish_run(
     """Push a finished run to a model repository, which is created if needed; return the commit's URL.
 
     The card and run.json name the repository, so that the card's code loads the model from there. If the push
-    fails they name the folder again.
+    fails they name the folder again. A card that was edited is pushed as it is.
 
     Raises:
         CardError: the folder is not that of a finished run.
@@ -96,15 +98,21 @@ def publish_run(
     """
     folder = Path(folder)
     check_run(folder)
+    edited = card_was_edited(folder)
     before = (folder / "run.json").read_text(encoding="utf-8")
     try:
-        name_repository(folder, repo_id, revision)
-        return publish_folder(folder, repo_id, token=token, private=private, revision=revision)
-    except (CardError, PublishError):
+        name_repository(folder, repo_id, revision, edited)
+        return publish_folder(folder, repo_id, token=stripped(token), private=private, revision=revision)
+    except BaseException:  # Ctrl-C and a full disk too
         write_text(folder / "run.json", before)
-        with suppress(CardError):
+        if not edited:
             write_model_card(folder)
         raise
+
+
+def stripped(token: str | None) -> str | None:
+    """The token without white space around it, such as the line end of its file; None if nothing is left."""
+    return (token or "").strip() or None
 
 
 def check_run(folder: Path) -> None:
@@ -118,15 +126,23 @@ def check_run(folder: Path) -> None:
         raise CardError(f"{folder}: found no {missing[0]}; expected the output folder of a finished training")
 
 
-def name_repository(folder: Path, repo_id: str, revision: str | None) -> None:
-    """Write the repository's name into run.json and the card."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        named = {**run, "repository": repo_id, "revision": revision}
-    except (OSError, ValueError, TypeError) as error:
-        raise CardError(f"{folder}: {error}; expected the folder of a finished run") from None
-    write_text(folder / "run.json", json.dumps(named, indent=2) + "\n")
-    write_model_card(folder)
+def card_was_edited(folder: Path) -> bool:
+    """Whether there is a card other than the one that run.json and the result files give.
+
+    Raises:
+        CardError: they give none, because the folder is not that of a finished run.
+    """
+    made = model_card(folder).encode()
+    return (folder / CARD).is_file() and (folder / CARD).read_bytes() != made
+
+
+def name_repository(folder: Path, repo_id: str, revision: str | None, edited: bool) -> None:
+    """Write the repository's name into the card, unless that was edited, and into run.json."""
+    named = {"repository": repo_id, "revision": revision}
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8")) | named
+    if not edited:
+        write_text(folder / CARD, model_card(folder, **named))
+    write_text(folder / "run.json", json.dumps(run, indent=2) + "\n")
 
 
 def publish_folder(
@@ -199,7 +215,7 @@ def hub_errors(consequence: str) -> Iterator[None]:
     except PublishError:
         raise
     except Exception as error:  # the client, its HTTP library and xet have error classes of their own
-        raise PublishError(f"{reason(error)}. {consequence}") from error
+        raise PublishError(f"{SECRET.sub('***', reason(error))}. {consequence}") from error
 
 
 def reason(error: Exception) -> str:
@@ -233,6 +249,7 @@ def push_dataset(
     """
     sha256 = source_sha256(data_dir, name)
     corpus = load_jnlpba(data_dir, name)
+    token = stripped(token)
     repo_id = check_access(repo_id, repo_id, token)
     with hub_errors("The corpus may be incomplete on the Hub; run the same command again"):
         api = HfApi(token=token)
@@ -280,6 +297,11 @@ def work(given: argparse.Namespace) -> None:
         check_run(given.folder)
         repo_id = check_access(given.hub_model_id, given.folder, token=None)
         print(f"Published: {publish_run(given.folder, repo_id, **options)}")
+        if card_was_edited(given.folder):
+            print(
+                f"{given.folder / CARD} is not the card of this run, so it was published as it is. For a new "
+                "card, delete the file and start the command again"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 python -m pytest tests/test_publishing.py
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -115,7 +116,7 @@ def test_train_push_and_the_same_answers_from_the_hub(sample_flags, hub, tmp_pat
 
 
 def test_a_private_repository_and_a_revision(hub_here, finished, tmp_path):
-    publish_run(finished, "lab/secret", token=WRITER, private=True, revision="v1")
+    publish_run(finished, "lab/secret", token=f"{WRITER}\r", private=True, revision="v1")
     assert hub_here.repos["models", "lab/secret"].private
     assert hub_here.files("lab/secret") == {}
     assert hub_here.files("lab/secret", "v1") == on_disk(finished)
@@ -139,13 +140,15 @@ def test_a_token_that_the_hub_refuses_is_said_before_the_training(sample_flags, 
         (None, None, "HF_TOKEN"),
         (WRITER, "a b/c", "the repository name 'a b/c' is not valid"),
         (WRITER, "x/y/z", "the repository name 'x/y/z' is not valid"),
+        (f"{WRITER}\r\n{READER}", None, "Illegal header value b'***"),
     ],
 )
 def test_what_the_hub_will_refuse_is_said_before_any_work(token, name, expected, hub_here, tmp_path):
     with pytest.raises(PublishError, match=re.escape(expected)) as error:
         check_access(name, tmp_path, token)
     assert WRITER not in str(error.value) and READER not in str(error.value)
-    assert check_access(None, tmp_path / "m", WRITER) == f"{USER}/m"
+    for read_from_a_file in (WRITER, f"{WRITER}\r", f" {WRITER}\n"):
+        assert check_access(None, tmp_path / "m", read_from_a_file) == f"{USER}/m"
 
 
 def test_no_hub_at_all_is_said_before_the_training(monkeypatch, hub_here, tmp_path):
@@ -292,6 +295,35 @@ def test_a_finished_run_goes_later_and_its_card_then_names_the_repository(
         assert publishing.main(["model", str(bad)]) == 2
         assert "run.json" in capsys.readouterr().err
         assert not bad.exists() or not (bad / "README.md").exists()
+
+
+def test_a_card_that_was_edited_is_published_as_it_is(hub_here, monkeypatch, finished, capsys):
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    card, command = finished / "README.md", ["model", str(finished), "--hub_model_id", "m"]
+    mine = card.read_text() + "\nTrained for the ward's own notes.\n"
+    card.write_text(mine)
+    before = on_disk(finished)
+    hub_here.faults["POST", "/api/repos/create"] = 403
+    assert publishing.main(command) == 1 and on_disk(finished) == before
+    hub_here.faults.clear()
+    assert publishing.main(command) == 0
+    assert f"{card} is not the card of this run, so it was published as it is" in capsys.readouterr().out
+    assert card.read_text() == mine and hub_here.files(f"{USER}/m") == on_disk(finished)
+    card.unlink()
+    assert publishing.main(command) == 0 and "as it is" not in capsys.readouterr().out
+    assert f'model="{USER}/m"' in card.read_text() and hub_here.files(f"{USER}/m") == on_disk(finished)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device")])
+def test_a_push_that_is_interrupted_leaves_no_name_behind(error, hub_here, finished, monkeypatch):
+    def interrupted(*names, **options):
+        raise error
+
+    before = on_disk(finished)
+    monkeypatch.setattr(publishing, "publish_folder", interrupted)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        publish_run(finished, f"{USER}/m", token=WRITER)
+    assert on_disk(finished) == before
 
 
 LOAD = """

@@ -83,11 +83,20 @@ def write_model_card(folder: str | Path) -> None:
     Raises:
         CardError: the folder is not that of a finished run.
     """
+    write_text(Path(folder) / CARD, model_card(folder))
+
+
+def model_card(folder: str | Path, **named: str | None) -> str:
+    """The text of the card, with these values (repository, revision) in place of those in run.json.
+
+    Raises:
+        CardError: the folder is not that of a finished run.
+    """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise CardError(f"{folder}: found no config.json; expected the output folder of a finished training")
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8")) | named
         scores = {
             role: strip_prefix(json.loads((folder / file).read_text(encoding="utf-8")), f"{prefix}_")
             for role, (prefix, file) in RESULTS.items()
@@ -104,7 +113,7 @@ def write_model_card(folder: str | Path) -> None:
         raise CardError(
             f"{folder}: can't make a card ({kind}: {error}); expected the folder of a finished run"
         ) from None
-    write_text(folder / CARD, str(card))
+    return str(card)
 
 
 def strip_prefix(scores: Mapping[str, float], prefix: str) -> dict[str, float]:
