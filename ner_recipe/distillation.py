@@ -16,11 +16,11 @@ import datasets
 import numpy as np
 import torch
 from datasets.fingerprint import Hasher
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ner_recipe.batching import TEACHER, batches_by_length, default_batch_tokens, padded_lengths
 from ner_recipe.launch import UsageError
-from ner_recipe.models import load_trained, position_limit, resolve_model
+from ner_recipe.models import load_trained, model_errors, position_limit, resolve_model
 
 FLAG = "--teacher_name_or_path"
 VERSION = 1  # of the column: a new one makes a new cache
@@ -32,6 +32,19 @@ class Teacher(NamedTuple):
 
     model: PreTrainedModel
     places: list[int]
+
+
+def find_teachers(names: Sequence[str], cache_dir: str | None = None) -> None:
+    """Read the configuration of each teacher, so that a misspelt name is found before the corpus is read.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    for name in names:
+        with model_errors(name, FLAG):
+            AutoConfig.from_pretrained(
+                resolve_model(name, FLAG), cache_dir=cache_dir, trust_remote_code=False
+            )
 
 
 def load_teachers(
