@@ -38,9 +38,10 @@ def parse(argv: Sequence[str]) -> tuple[Arguments, SearchArguments, Space, dict]
     """The arguments of the training and of the search, checked; the space; the settings without defaults."""
     groups = (*OF_A_RUN, SearchArguments)
     *run, search = parse_flags(argv, groups, PROGRAM)
+    given = given_flags(argv, groups, PROGRAM)
     train_and_validate(run[2])
-    space = check_search(*run, search)
-    return tuple(run), search, space, given_flags(argv, groups, PROGRAM)
+    space = check_search(*run, search, given)
+    return tuple(run), search, space, given
 
 
 def work(run: Arguments, search: SearchArguments, space: Space, given: Mapping[str, object]) -> None:
@@ -52,6 +53,7 @@ def work(run: Arguments, search: SearchArguments, space: Space, given: Mapping[s
     with tempfile.TemporaryDirectory() as scratch:
         args.output_dir = scratch  # Trainer creates its output folder even if it writes nothing
         trainer, _ = build_trainer(model, tokenizer, splits, args, facts={})
+        del model  # each trial loads its own
         task = Search(run, space, search.n_trials, trainer, splits)
         run_trials(study, task, report=lambda: write_results(study, given, folder))
     finish(study, folder, args.metric_for_best_model)

@@ -104,10 +104,9 @@ def serve(
             "revision": model_args.model_revision,
             "model_kwargs": {"cache_dir": model_args.cache_dir},
         }
-    options = {"batch_size": args.per_device_eval_batch_size, "disable_tqdm": args.disable_tqdm}
     served = {}
     for role, result in results.items():
-        scores = serve_check(**place, result=result, device=args.device, **options)
+        scores = serve_check(**place, result=result, device=args.device, disable_tqdm=args.disable_tqdm)
         served[role] = dataclasses.replace(result, served=scores)
         save_result(trainer, role, served[role])
     return served

@@ -63,6 +63,7 @@ FIXED = {
     "dataloader_drop_last": False,
     "eval_do_concat_batches": True,
     "batch_eval_metrics": False,
+    "average_tokens_across_devices": True,
     "prediction_loss_only": False,
     "include_for_metrics": [],
     "save_only_model": False,
@@ -220,6 +221,11 @@ def choice_problems(args: RecipeArguments) -> list[str]:
             problems.append(
                 f"--accelerator_config: {name} would divide batches that are planned as a whole; leave it out"
             )
+    if "num_steps" in (args.accelerator_config.gradient_accumulation_kwargs or {}):
+        problems.append(
+            "--accelerator_config: found num_steps in gradient_accumulation_kwargs; give "
+            "--gradient_accumulation_steps instead"
+        )
     for name, needed in FIXED.items():
         found = getattr(args, name)
         if found != needed:
@@ -236,6 +242,8 @@ def teacher_problems(names: Sequence[str], args: RecipeArguments) -> list[str]:
         problems.append(
             f"--distillation_weight: {weight:g} needs --teacher_name_or_path; add it, or leave it out"
         )
+    if names and not args.do_train:
+        problems.append("--teacher_name_or_path: needs --do_train; add it, or leave the teachers out")
     output = os.path.realpath(args.output_dir)
     for number, name in enumerate(names):
         if name in names[:number]:

@@ -3,14 +3,16 @@
 sys.exit(run_command("run_ner.py", argv, parse, work, when_interrupted="..."))
 """
 
+import contextlib
 import datetime
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from transformers import TrainingArguments
 
 from jnlpba_dataset import FULL, AlignmentError, CorpusError
@@ -27,6 +29,12 @@ class UsageError(ValueError):
     """Something the user can mend: a flag, a file, a model, a token. Shown as one message."""
 
     exit_code = 2
+
+
+class MemoryShortError(UsageError):
+    """A GPU or a computer with too little memory for a batch."""
+
+    exit_code = 1
 
 
 def run_command(
@@ -60,9 +68,9 @@ def run_command(
         )
         code = 1
     except RuntimeError as error:
-        if (lost := lost_process(error)) is None:
+        if (found := short_memory(error) or lost_process(error)) is None:
             raise
-        message, code = f"error: {lost}", 1
+        message, code = f"error: {found}", 1
     except KeyboardInterrupt as error:
         message = f"interrupted; {error if str(error) else when_interrupted}"
         code = getattr(error, "exit_code", 130)
@@ -88,6 +96,26 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def short_memory(error: RuntimeError, lower: str = "the size of a batch") -> str | None:
+    """What an error of torch's allocators means to a user; None for any other error."""
+    # The second are accelerate's words when --auto_find_batch_size has tried a single row.
+    if not should_reduce_batch_size(error) and "No executable batch size" not in str(error):
+        return None
+    said = " ".join(str(error).split())[:120]
+    return f"the memory does not suffice ({said}); lower {lower}, or stop other programs that use it"
+
+
+@contextlib.contextmanager
+def enough_memory(lower: str, kind: type[Exception] = MemoryShortError) -> Iterator[None]:
+    """Raise a `kind` that says which flags to lower if the memory does not suffice within the block."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (found := short_memory(error, lower)) is None:
+            raise
+        raise kind(found) from error
 
 
 def lost_process(error: RuntimeError) -> str | None:
@@ -181,8 +209,6 @@ def choose_precision(args: TrainingArguments) -> tuple[str, str]:
     """
     given = [name for name in ("bf16", "fp16") if getattr(args, name) is not None]
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if args.fp16 and args.use_cpu:
-        raise ValueError("--fp16: needs a GPU, and this run uses a CPU; use --bf16 or leave both out")
     if given:
         chosen = next((name for name in given if getattr(args, name)), "fp32")
         reason = "as the flags say"
@@ -199,6 +225,9 @@ def choose_precision(args: TrainingArguments) -> tuple[str, str]:
         reason = f"{torch.cuda.get_device_name()} {verb} bf16"
     else:
         chosen, reason = "fp32", "no rule for this device"
+    if args.use_cpu and chosen not in ("bf16", "fp32"):
+        flag = f"--{chosen}" if given else f"accelerate launch --mixed_precision {chosen}"
+        raise ValueError(f"{flag}: needs a GPU, and this run uses a CPU; use bf16, or leave it out")
     args.bf16, args.fp16 = bool(args.bf16), bool(args.fp16)
     return chosen, f"{chosen} ({reason})"
 

@@ -19,10 +19,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 from transformers import (
-    AutoModelForTokenClassification,
     AutoTokenizer,
     BatchEncoding,
-    Pipeline,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TokenClassificationPipeline,
@@ -44,8 +42,9 @@ from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import joint_decoding
 from ner_recipe.launch import UsageError
+from ner_recipe.models import load_trained
 from ner_recipe.reports.result import FORMS, SplitResult
-from ner_recipe.reports.text import served_forms
+from ner_recipe.reports.text import served_forms, visible
 
 STRATEGIES = tuple(strategy.value for strategy in AggregationStrategy)
 TORCH, ONNX = BACKENDS = ("torch", "onnx")
@@ -86,12 +85,13 @@ class Annotator:
         dtype: of the weights, if the model is loaded here; bf16 is faster where the processor has it.
         batch_tokens: subtokens in a batch, padding included. If None, 1,024 on a CPU, whose caches they fit
             better, and 16,384 elsewhere.
-        buffer: how many texts are read ahead and sorted by length.
+        buffer: how many texts, at least one, are read ahead and sorted by length.
         min_score: entities with a lower score are left out.
 
     Raises:
         AlignmentError: a slow tokenizer.
-        ValueError: another backend.
+        ValueError: another backend, or no buffer.
+        UsageError: no such model, missing or broken weights, or a tokenizer of another model.
         ServeError: the tokenizer does not say how long a text the model takes, or the labels are not IOB2.
     """
 
@@ -109,10 +109,13 @@ class Annotator:
     ):
         if backend not in BACKENDS:
             raise ValueError(f"backend: found '{backend}'; expected {' or '.join(BACKENDS)}")
-        if isinstance(model, str | Path):
-            name = model
-            model = OnnxModel(name) if backend == ONNX else load_torch(name, dtype)
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        if buffer < 1:
+            raise ValueError(f"buffer: found {buffer}; expected at least 1 text")
+        if isinstance(model, str | Path) and backend == ONNX:
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            model = OnnxModel(model)
+        elif isinstance(model, str | Path):
+            model, tokenizer = load_trained(model, dtype, flag="model")
         require_fast(tokenizer)
         self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
@@ -217,18 +220,13 @@ class Annotator:
         return found
 
 
-def load_torch(name: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    return AutoModelForTokenClassification.from_pretrained(
-        name, trust_remote_code=False, use_safetensors=True, dtype=dtype
-    )
-
-
 def refuse_other_schemes(label_names: Sequence[str], model: str) -> None:
     """Refuse labels that are not O, B-TYPE and I-TYPE for each type."""
     if not is_iob2(label_names):
+        found = ", ".join(map(visible, label_names))
         raise ServeError(
-            f"the model '{model}' has the labels {', '.join(label_names)}; expected O, and B-TYPE and I-TYPE "
-            "for each type (choose a model trained with IOB2 tags)"
+            f"the model '{model}' has the labels {found}; expected O, and B-TYPE and I-TYPE for each type "
+            "(choose a model trained with IOB2 tags)"
         )
 
 
@@ -258,9 +256,7 @@ class EveryStrategy(TokenClassificationPipeline):
         }
 
 
-def serve_check(
-    model: str, result: SplitResult, *, batch_size: int = 16, disable_tqdm: bool = False, **options
-) -> dict:
+def serve_check(model: str, result: SplitResult, *, disable_tqdm: bool = False, **options) -> dict:
     """Score what `pipeline("ner", model=model)` and the Annotator return for the texts of one split.
 
     Args:
@@ -291,15 +287,17 @@ def serve_check(
     for form in FORMS if result.documents else FORMS[:1]:
         # Longest first: batches of like length, and a text that does not fit into memory fails at once.
         texts = sorted(plain_texts(result, form), key=lambda text: -len(text.text))
+        lengths = [len(ner.tokenizer(text.text, verbose=False)["input_ids"]) for text in texts]
+        rows = max(1, annotator.batch_tokens // min(longest, max(lengths)))
         answers = tqdm(
-            ner((text.text for text in texts), batch_size=batch_size, stride=stride),
+            ner((text.text for text in texts), batch_size=rows, stride=stride),
             total=len(texts),
             desc=f"Serving {form}",
             disable=disable_tqdm,
         )
         served[form] = {
             "texts": len(texts),
-            "too_long": sum(is_too_long(ner, text.text) for text in texts),
+            "too_long": sum(length > longest for length in lengths),
             "scores": score_answers(texts, list(answers)) | {JOINT: joint_score(texts, annotator)},
         }
     return served
@@ -308,10 +306,6 @@ def serve_check(
 def serving_stride(max_length: int) -> int:
     """The pipeline's `stride`: subtokens that two chunks of a long text share."""
     return max_length // OVERLAP
-
-
-def is_too_long(ner: Pipeline, text: str) -> bool:
-    return len(ner.tokenizer(text, verbose=False)["input_ids"]) > ner.tokenizer.model_max_length
 
 
 def score_answers(texts: Sequence[Text], answers: Sequence[Mapping[str, list[dict]]]) -> dict[str, dict]:

@@ -13,14 +13,18 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import optuna
 import pytest
+import torch
 import yaml
 from conftest import REPO, run_program
 
 import hyperparameter_search
 import run_ner
+from ner_recipe import training
+from ner_recipe.training import prepare, token_loss
 from ner_recipe.tuning import search
 from ner_recipe.tuning.search_space import suggested
 
@@ -211,6 +215,25 @@ def test_an_unforeseen_error_in_a_trial_ends_the_search_with_its_traceback(error
         hyperparameter_search.main([config(RATE)])
 
 
+def test_a_trial_without_enough_memory_is_pruned_and_the_next_one_runs(config, tmp_path, monkeypatch):
+    calls, first = [], []
+
+    def short_at_first(*given):
+        calls.append(first[0]() is None)
+        return torch.empty(2**60) if len(calls) == 1 else token_loss(*given)
+
+    def prepared(*given):
+        loaded = prepare(*given)
+        first.append(weakref.ref(loaded[0]))
+        return loaded
+
+    monkeypatch.setattr(training, "token_loss", short_at_first)
+    monkeypatch.setattr(hyperparameter_search, "prepare", prepared)
+    assert hyperparameter_search.main([config(RATE, n_trials=2, num_train_epochs=1)]) == 0
+    assert [trial["state"] for trial in rows(tmp_path)] == ["pruned", "complete"]
+    assert calls[-1], "the model that no trial trains takes no memory"
+
+
 def test_scores_that_are_not_numbers_end_in_one_message(config, monkeypatch, capsys):
     monkeypatch.setattr(search.Search, "objective", no_score)
     assert hyperparameter_search.main([config(RATE, n_trials=2, num_train_epochs=1)]) == 2
@@ -328,6 +351,7 @@ def test_two_processes_of_one_training_are_refused(config):
         (SPACE, {"train_split_name": "train+validation"}, "found validation with --train_split_name train+"),
         (SPACE, {"do_train": False, "metric_for_best_model": "f2"}, "--metric_for_best_model: found 'f2'"),
         ({"label_all_tokens": [True, False]}, {"metric_for_best_model": "loss"}, "can't be compared"),
+        (SPACE, {"load_best_model_at_end": False}, "--load_best_model_at_end: found false; a search scores"),
         (SPACE, {"n_trials": 0}, "--n_trials: found 0; expected at least 1"),
         (SPACE, {"search_dir": __file__}, "is a file; choose a folder"),
         (SPACE, {"storage": "oracle-of-delphi"}, "expected a URL such as postgresql"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import REPO, run_program
 
+import run_ner
 from ner_recipe import launch
 from ner_recipe.launch import UsageError, run_command
 
@@ -52,6 +53,24 @@ def test_an_unforeseen_error_passes_through_so_that_python_shows_its_traceback()
     mismatch = RuntimeError("[enforce fail at gloo/transport/tcp/pair.cc:456] op.preamble.length. 4000 vs 4")
     with pytest.raises(RuntimeError, match="4000 vs 4"):
         end(work=failing(mismatch))
+
+
+def test_too_little_memory_is_one_sentence(capsys):
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator") as found:
+        torch.empty(2**60)
+    assert end(work=failing(found.value)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("program.py: error: the memory does not suffice ([enforce fail")
+    assert "lower the size of a batch" in error and "Traceback" not in error
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    words = ["--model_name_or_path", "x", "--do_train", "--output_dir", str(tmp_path / "out")]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert run_ner.main(words) == 2
+    assert "found 4 processes and 2 GPUs on this machine; expected" in capsys.readouterr().err
 
 
 def test_every_rank_says_why_it_died_but_only_one_reports_a_bad_command_line(monkeypatch, capsys):

@@ -3,6 +3,7 @@
 python -m pytest tests/test_reliability.py
 """
 
+import gc
 import json
 import os
 import shutil
@@ -20,13 +21,13 @@ from transformers import TrainerCallback
 
 import run_ner
 from jnlpba_dataset.jnlpba import SAMPLE_FOLDER
-from ner_recipe import checkpoints
+from ner_recipe import checkpoints, training
 from ner_recipe.checkpoints import CHECKPOINT_FILES, SETTINGS_FILE, delete_checkpoints, last_checkpoint
 from ner_recipe.checks import parse_arguments
 from ner_recipe.interruption import Interrupted
 from ner_recipe.reports.result import make_result
 from ner_recipe.reports.text import render_mistakes
-from ner_recipe.training import build_trainer, prepare, train
+from ner_recipe.training import build_trainer, evaluate, prepare, train
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,35 @@ def test_a_training_that_diverges_fails_and_says_where(flags, found, sample_flag
     assert "run_ner.py: error: --learning_rate: the " in error and found in error
     assert "at step " in error and "use a lower rate" in error and "No model was saved" in error
     assert [path.name for path in tmp_path.iterdir()] == [earlier.name]
+
+
+@pytest.mark.parametrize(
+    ("place", "flags"),
+    [("token_loss", "--train_batch_tokens, --per_device_train"), ("row_losses", "--per_device_eval_batch")],
+)
+def test_a_batch_that_the_memory_does_not_suffice_for_is_one_sentence(
+    place, flags, sample_flags, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(training, place, lambda *given: torch.empty(2**60))
+    assert run_ner.main([*sample_flags, "--max_steps", "2", "--output_dir", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "run_ner.py: error: the memory does not suffice (" in error and f"; lower {flags}" in error
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_nothing_of_the_optimizer_is_left_when_the_splits_are_scored(sample_flags, tmp_path):
+    flags = [*sample_flags, "--max_steps", "2", "--output_dir", str(tmp_path)]
+    model_args, data_args, args = parse_arguments(flags)
+    trainer, scorers = build_trainer(
+        *prepare(["train", "validation"], model_args, data_args, args), args, facts={}
+    )
+    train(trainer)
+    weights = {id(weight) for weight in trainer.model.parameters()}
+    left = [one for one in gc.get_objects() if issubclass(type(one), torch.optim.Optimizer)]
+    held = {id(weight) for one in left for group in one.param_groups for weight in group["params"]}
+    assert weights.isdisjoint(held)
+    assert all(weight.grad is None for weight in trainer.model.parameters())
+    assert evaluate(trainer, scorers)["validation"].scores["entities"] > 0
 
 
 def test_a_model_with_weights_that_are_not_numbers_is_refused(tiny_bert, sample_flags, tmp_path, capsys):

@@ -554,6 +554,7 @@ def test_flags_win_over_the_file_and_values_keep_their_type(tmp_path):
         (["--bf16"], "no", "bf16 (as the flags say)"),
         ([], "bf16", "bf16 (as accelerate launch says"),
         (["--bf16", "false"], "bf16", "fp32 (as the flags say)"),
+        (["--bf16", "false"], "fp16", "fp32 (as the flags say)"),
     ],
 )
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the expectations are those of a CPU")
@@ -565,6 +566,14 @@ def test_precision_follows_flags_then_launcher_then_hardware(
     args = parse_arguments([*common, *words])[2]
     assert args.precision_reason.startswith(expected)
     assert args.mixed_precision == expected.split()[0].replace("fp32", "no")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="fp16 can be used")
+def test_a_precision_of_the_launcher_that_a_cpu_lacks_is_refused(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    words = ["--model_name_or_path", "x", "--do_train", "--output_dir", str(tmp_path / "out")]
+    assert run_ner.main(words) == 2
+    assert "accelerate launch --mixed_precision fp16: needs a GPU" in capsys.readouterr().err
 
 
 def test_several_gpus_without_a_launcher_are_refused_with_the_command_to_use(monkeypatch, tmp_path, capsys):

@@ -172,8 +172,9 @@ def test_a_tokenizer_that_knows_no_length_is_refused(trained, tmp_path, cache_di
     words = ["--do_serve_check", "--do_eval", "--model_name_or_path", folder, "--cache_dir", cache_dir]
     words += ["--dataset_config_name", "sample", "--output_dir", tmp_path / "out"]
     assert run_ner.main([str(word) for word in words]) == 2
-    error = capsys.readouterr().err
-    assert "model_max_length" in error and "Traceback" not in error
+    said = capsys.readouterr()
+    assert "model_max_length" in said.err and "Traceback" not in said.err
+    assert "eval_" not in said.out and not (tmp_path / "out").exists(), "refused before a split is scored"
 
 
 def test_a_published_folder_can_be_checked_by_itself(trained, tmp_path, cache_dir):

@@ -84,7 +84,11 @@ def train_and_validate(args: RecipeArguments) -> None:
 
 
 def check_search(
-    model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, search: SearchArguments
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: RecipeArguments,
+    search: SearchArguments,
+    given: Mapping[str, object],
 ) -> Space:
     """Refuse settings that can't work, and choose the folder if none is given; return the search space."""
     run = (model_args, data_args, args)
@@ -95,6 +99,11 @@ def check_search(
             f"--eval_split_name: found {data_args.eval_split_name} with --train_split_name "
             f"{data_args.train_split_name}; a search must select on a split that it does not train on, and "
             "never use test"
+        )
+    if given.get("load_best_model_at_end") is False:
+        problems.append(
+            "--load_best_model_at_end: found false; a search scores the best epoch, and run_ner.py must keep "
+            "it to have that score; leave it out"
         )
     problems += place_problems("search_dir", search.search_dir, args.output_dir)
     problems += storage_problems(search.storage)
@@ -331,7 +340,8 @@ def run_trial(study: optuna.Study, task: Search) -> None:
     """Run one trial with Trainer's own search. It may end complete, pruned or surplus."""
     task.number = None
     task.trainer.model_init = task.model_init
-    task.trainer.divergence = optuna.TrialPruned  # such a trial ends, and the search goes on
+    # Such a trial ends, and the search goes on.
+    task.trainer.divergence = task.trainer.exhaustion = optuna.TrialPruned
     try:
         task.trainer.hyperparameter_search(
             hp_space=task.space_of,
@@ -429,7 +439,8 @@ def finish(study: optuna.Study, folder: Path, metric: str) -> None:
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         raise UsageError(
             f"--search_dir: none of the {len(trials)} trials in {folder} has a score that is a number; use "
-            "lower learning rates in search_space, and another --search_dir"
+            "lower learning rates in search_space, or smaller batches if their memory did not suffice, and "
+            "another --search_dir"
         )
     counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
     print(", ".join(f"{count} {state}" for state, count in counts.items() if count))

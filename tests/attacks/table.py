@@ -134,6 +134,7 @@ FLAGS = [
     flag("--distillation_weight 0.5", "--distillation_weight: 0.5 needs --teacher_name_or_path"),
     flag("--teacher_name_or_path a b a", "--teacher_name_or_path: found 'a' twice"),
     flag("--distillation_weight -0.1"),
+    flag("--do_train false --do_eval --teacher_name_or_path a", "--teacher_name_or_path: needs --do_train"),
     flag("--hidden_dropout_prob 1"),
     flag("--max_grad_norm -1"),
     flag("--neftune_noise_alpha -1"),
@@ -168,6 +169,12 @@ FLAGS = [
         "'nope'",
     ),
     flag("""--accelerator_config '{"split_batches": true}'""", "--accelerator_config: split_batches"),
+    flag(
+        """--accelerator_config '{"gradient_accumulation_kwargs": {"num_steps": 4}}'""",
+        "--accelerator_config: found num_steps",
+        "--gradient_accumulation_steps",
+    ),
+    flag("--average_tokens_across_devices false"),
     flag("--ddp_backend nccl", "--ddp_backend: nccl needs GPUs", "use gloo"),
     flag("--ddp_backend carrier_pigeon"),
     flag("--ddp_timeout 0"),
@@ -514,8 +521,8 @@ MODELS = [
         "model too long a window", f"{RUN} --max_seq_length 9999", ("--max_seq_length: found 9999", "256")
     ),
     Attack(
-        "teacher missing",
-        f"{RUN} --teacher_name_or_path @trained no/teacher",
+        "teacher missing beside a corpus that is missing too",
+        f"{CUSTOM} --teacher_name_or_path @trained no/teacher",
         ("--teacher_name_or_path: 'no/teacher' can't be loaded",),
     ),
     Attack(
@@ -733,6 +740,12 @@ CHECKPOINTS = [
         ("other settings", ("began with", "--seed 7 (now 42)"), {}),
     )
 ] + [
+    Attack(
+        "checkpoint of another selection",
+        f"{PARSED} --seed 7 --resume_from_checkpoint --eval_delay 1",
+        ("--resume_from_checkpoint", "checkpoint-5 began with --eval_delay 0 (now 1.0); resume"),
+        make=checkpoint_with(),
+    ),
     Attack(
         "checkpoint of a name too long",
         f"{PARSED} --resume_from_checkpoint {LONG}",
