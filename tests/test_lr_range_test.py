@@ -110,6 +110,12 @@ def test_a_loss_that_is_not_finite_attracts_nothing(bad):
     assert suggest(RATES, broken, 0.8) == suggest(RATES[:80], whole[:80], 0.8)
 
 
+def test_steps_that_fp16_skips_repeat_a_rate_and_change_nothing():
+    times = np.where(np.isin(np.arange(100), (0, 40)), 4, 1)
+    whole, repeated = (suggest(np.repeat(RATES, n), np.repeat(cliff(2e-4), n), 0.8) for n in (1, times))
+    assert repeated == whole
+
+
 def test_an_explosion_is_not_the_steepest_descent():
     losses = cliff(2e-4)
     losses[90:92] = 50, 1.5

@@ -47,10 +47,10 @@ def suggest(rates: Sequence[float], losses: Sequence[float], smoothing: float) -
         losses: loss of each step. (steps,)
         smoothing: as for `smooth`.
     """
-    whole = len(losses)
+    is_cut = not np.isfinite(losses).all()
     rates, losses = finite_part(rates, losses)
     if len(losses) < FEWEST_POINTS:
-        return Suggestion({}, None, too_few_points(losses, is_cut=len(losses) < whole))
+        return Suggestion({}, None, too_few_points(losses, is_cut))
     smoothed = smooth(losses, smoothing)
     lowest = int(smoothed.argmin())
     fall = smoothed[0] - smoothed[lowest]
@@ -85,10 +85,14 @@ def too_few_points(losses: np.ndarray, is_cut: bool) -> str:
 
 
 def finite_part(rates: Sequence[float], losses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Rates and losses up to the first loss that is not finite. After a NaN the weights mean nothing."""
+    """Rates and losses up to the first loss that is not finite. After a NaN the weights mean nothing.
+
+    A step that fp16 skips, because a gradient is too large for it, repeats its rate. Only the first counts.
+    """
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)
     end = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    return rates[:end], losses[:end]
+    rises = np.diff(rates[:end], prepend=-math.inf) > 0
+    return rates[:end][rises], losses[:end][rises]
 
 
 def smooth(losses: Sequence[float], smoothing: float) -> np.ndarray:

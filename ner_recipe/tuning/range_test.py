@@ -243,7 +243,7 @@ def sweep_all(
     model_args: ModelArguments, data_args: DataArguments, args: RecipeArguments, test: RangeTestArguments
 ) -> list[Sweep]:
     """Run one sweep for each combination of flags, each from a newly loaded model."""
-    _, tokenizer, splits = prepare(["train"], model_args, data_args, args)
+    tokenizer, splits = prepare(["train"], model_args, data_args, args)[1:]
     labels = label_names(splits["train"].sentences)
     sweeps = []
     with tempfile.TemporaryDirectory() as scratch:
