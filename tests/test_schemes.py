@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from jnlpba_dataset import CorpusError
 from ner_recipe.corpora.schemes import ROLES, TagScan, as_iob2, read_tag
+from ner_recipe.corpora.word_lines import read_word_lines
 
 KINDS = ("Disease", "Multi-tissue_structure")
 # Each scheme's prefixes of the first, inner and last word of an entity, and of an entity of one word.
@@ -129,3 +130,10 @@ def test_repairs_are_counted_and_schemes_without_prefix_or_type_are_read():
     ]
     assert scan_of([["B", "I", "O"]]).kinds() == ["ENTITY"]
     assert set("BIESLUMW") == set(ROLES)
+
+
+def test_a_word_that_starts_with_a_hash_is_told_from_a_comment_by_its_tag(tmp_path):
+    path = tmp_path / "types.bio"
+    path.write_text("# two words\n# comment\nIL-2 protein\n#1 protein\n# B-DNA\nbinds O\n")
+    (row,) = read_word_lines(path)
+    assert row["tokens"] == ["IL-2", "#1", "#", "binds"] and row["lines"] == [3, 4, 5, 6]

@@ -18,10 +18,14 @@ LOOKS_LIKE_TAG = re.compile(r"O|[BIELSUMW](-.+)?")
 
 
 class Layout(NamedTuple):
-    """How the lines of a file are divided: at tabs or at spaces, into so many fields."""
+    """How the lines of a file are divided: at tabs or at spaces, into so many fields.
+
+    `tags` are the last fields of a file with spaces. There they tell the word #1 from a comment.
+    """
 
     tabs: bool
     fields: int
+    tags: frozenset[str] = frozenset()
 
     def split(self, line: str) -> list[str]:
         # Only at tabs and spaces: a no-break space may be part of a word.
@@ -67,18 +71,23 @@ def layout_of(path: str | Path, shown: str) -> Layout:
     Raises:
         CorpusError: the line has a single field, or there is none.
     """
-    for number, line in enumerate(read_lines(path, shown), start=1):
-        if not line.strip(" \t") or line.startswith("#") or MARK.match(line):
-            continue
-        layout = Layout("\t" in line, 0)
-        fields = len(layout.split(line))
-        if fields < 2:
-            raise CorpusError(
-                f"{shown}:{number}: found {line[:60]!r}; expected a word and its tag, with a tab or a space "
-                "between"
-            )
-        return layout._replace(fields=fields)
-    raise CorpusError(f"{shown}: found no sentence; expected lines with a word and its tag")
+    lines = (
+        (number, line)
+        for number, line in enumerate(read_lines(path, shown), start=1)
+        if line.strip(" \t") and not line.startswith("#") and not MARK.match(line)
+    )
+    number, line = next(lines, (0, ""))
+    if not number:
+        raise CorpusError(f"{shown}: found no sentence; expected lines with a word and its tag")
+    layout = Layout("\t" in line, 0)
+    fields = layout.split(line)
+    if len(fields) < 2:
+        raise CorpusError(
+            f"{shown}:{number}: found {line[:60]!r}; expected a word and its tag, with a tab or a space "
+            "between"
+        )
+    tags = () if layout.tabs else (fields[-1], *(layout.split(line)[-1] for _, line in lines))
+    return Layout(layout.tabs, len(fields), frozenset(tags))
 
 
 def is_comment(line: str, layout: Layout) -> bool:
@@ -86,7 +95,7 @@ def is_comment(line: str, layout: Layout) -> bool:
     fields = layout.split(line)
     if len(fields) != layout.fields:
         return True
-    return not layout.tabs and not LOOKS_LIKE_TAG.fullmatch(fields[-1])
+    return not (layout.tabs or fields[-1] in layout.tags or LOOKS_LIKE_TAG.fullmatch(fields[-1]))
 
 
 def word_and_tag(line: str, layout: Layout, place: str) -> tuple[str, str]:
