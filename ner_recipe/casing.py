@@ -29,12 +29,12 @@ def cased_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
     if not isinstance(tokenizer, BertTokenizer):
         raise UsageError(
             f"{FLAG}: found a {type(tokenizer).__name__}; expected a BERT tokenizer that lower-cases "
-            "(leave the flag out)"
+            "(set the flag to false)"
         )
     vocabulary = with_forms(tokenizer.get_vocab())
     if not tokenizer.do_lower_case:
         if len(vocabulary) > len(tokenizer):
-            raise UsageError(f"{FLAG}: the tokenizer keeps case already; leave the flag out")
+            raise UsageError(f"{FLAG}: the tokenizer keeps case already; set the flag to false")
         return tokenizer
     options = {
         "vocab": vocabulary,

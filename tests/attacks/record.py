@@ -5,9 +5,11 @@ python tests/attacks/record.py --kills 5 -k "not clean-up-2"     # a selection, 
 """
 
 import argparse
+import collections
 import datetime
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -47,26 +49,29 @@ def run_suite(given: argparse.Namespace, report: Path) -> None:
     subprocess.run([sys.executable, "-m", "pytest", *words], cwd=REPO, env=environment)
 
 
-def table(report: Path) -> tuple[list[str], int, int]:
-    """The rows of the page, the number of inputs, and the number of tests that did not pass."""
-    rows, inputs, bad = [], 0, 0
+def table(report: Path) -> tuple[list[str], str]:
+    """The rows of the page, one for each part, and its line of totals."""
+    counts = {part: collections.Counter() for part in PARTS.values()}
+    reasons: dict[str, set[str]] = {part: set() for part in counts}
     for case in xml.etree.ElementTree.parse(report).iter("testcase"):
-        properties = {one.get("name"): one.get("value") for one in case.iter("property")}
-        failed = case.find("failure") is not None or case.find("error") is not None
-        skipped = case.find("skipped")
-        bad += failed
-        if "inputs" in properties and "[" in case.get("name"):
-            inputs += int(properties["inputs"])
-        tried = properties.get("kills") or (
-            f"{properties['inputs']} inputs" if "inputs" in properties else ""
-        )
-        name = case.get("name").removeprefix("test_").replace("_", " ")
-        result = (
-            "failed" if failed else f"skipped: {skipped.get('message')}" if skipped is not None else "good"
-        )
         part = PARTS[case.get("classname").split(".")[-1]]
-        rows.append(f"| {part}: {name} | {tried} | {result} |")
-    return rows, inputs, bad
+        properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+        counts[part]["tests"] += 1
+        counts[part]["failed"] += case.find("failure") is not None or case.find("error") is not None
+        if (skipped := case.find("skipped")) is not None:
+            counts[part]["skipped"] += 1
+            reasons[part].add(skipped.get("message"))
+        for what in ("inputs", "kills"):
+            # An input that a process of its own is given again counts once.
+            if what == "kills" or "[" in case.get("name"):
+                counts[part][what] += int(re.match(r"\d+", properties.get(what, "0"))[0])
+    rows = []
+    for part, count in counts.items():
+        tried = ", ".join(f"{count[what]} {what}" for what in ("inputs", "kills") if count[what])
+        skipped = f"{count['skipped']}: {'; '.join(sorted(reasons[part]))}" if count["skipped"] else "0"
+        rows.append(f"| {part} | {count['tests']} | {tried} | {count['failed']} | {skipped} |")
+    total = sum(counts.values(), collections.Counter())
+    return rows, f"{total['failed']} of {total['tests']} tests failed, {total['skipped']} skipped."
 
 
 def main() -> int:
@@ -76,7 +81,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.xml")
         run_suite(given, report)
-        rows, inputs, bad = table(report)
+        rows, total = table(report)
     seconds = (datetime.datetime.now(datetime.UTC) - start).seconds
     command = shlex.join(["python", "tests/attacks/record.py", *sys.argv[1:]])
     text = TEMPLATE.read_text().format(
@@ -87,10 +92,10 @@ def main() -> int:
         seconds=seconds,
         command=command,
         rows="\n".join(rows),
-        total=f"{inputs} inputs; {bad} of {len(rows)} tests failed.",
+        total=total,
     )
     PAGE.write_text(text)
-    return bool(bad)
+    return not total.startswith("0 ")
 
 
 if __name__ == "__main__":
