@@ -23,6 +23,7 @@ from ner_recipe.serving import (
     plain_texts,
     recommended,
     score_answers,
+    serve_check,
     serving_stride,
     write_out,
 )
@@ -125,6 +126,21 @@ def test_the_served_figures_are_those_of_the_stock_pipeline(trained):
     assert results["test_served_abstracts_too_long"] > 0 == results["test_served_sentences_too_long"]
     none, simple = (results[f"test_served_abstracts_{name}_predicted"] for name in ("none", "simple"))
     assert none < simple, "without a stride the ends of long abstracts are lost"
+
+
+def test_no_batch_of_the_served_check_has_more_subtokens_than_the_annotators(trained, monkeypatch):
+    shapes = []
+    forward = EveryStrategy._forward
+
+    def recorded(ner, inputs):
+        shapes.append(inputs["input_ids"].shape)
+        return forward(ner, inputs)
+
+    monkeypatch.setattr(EveryStrategy, "_forward", recorded)
+    result = read_predictions(trained / "predictions_test.tsv")
+    serve_check(str(trained), result, device="cpu", disable_tqdm=True)
+    assert max(rows * columns for rows, columns in shapes) <= 1024
+    assert max(rows for rows, _ in shapes) > 1
 
 
 def test_the_report_and_the_record_say_what_was_served(trained):
