@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -37,10 +38,11 @@ FLAG = "--model_name_or_path"
 PACKAGE_SCHEME = "package:"
 LONGEST_WINDOW = 512  # subtokens, unless --max_seq_length says otherwise
 VERY_LONG = 1 << 30  # what a tokenizer without model_max_length says is longer
-# What transformers raises for files that are not those of a model, such as a config.json without heads.
+# What transformers raises for files that are not those of a model, such as a config.json without heads, and
+# the Hub's client for a broken connection.
 LOADING_ERRORS = (
     *(OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError),
-    *(ImportError, SafetensorError, StrictDataclassError),
+    *(ImportError, SafetensorError, StrictDataclassError, httpx.HTTPError),
 )
 
 

@@ -112,8 +112,7 @@ class Annotator:
         if buffer < 1:
             raise ValueError(f"buffer: found {buffer}; expected at least 1 text")
         if isinstance(model, str | Path) and backend == ONNX:
-            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-            model = OnnxModel(model)
+            model, tokenizer = OnnxModel(model), AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         elif isinstance(model, str | Path):
             model, tokenizer = load_trained(model, dtype, flag="model")
         require_fast(tokenizer)

@@ -5,6 +5,7 @@ python -m pytest tests/test_annotator.py
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from jnlpba_dataset import special_frame
 from jnlpba_dataset.alignment import encode_subtokens
 from ner_recipe.annotation.windows import lay_out
 from ner_recipe.decoding import best_valid_sequences
+from ner_recipe.launch import UsageError
 from ner_recipe.reports.predictions import read_predictions
 from ner_recipe.reports.result import FORMS
 from ner_recipe.serving import JOINT, Annotator, ServeError, plain_texts
@@ -174,8 +176,33 @@ def test_one_text_is_not_taken_for_many(annotator):
         annotator("GATA-3")
 
 
+def test_no_buffer_is_refused(trained):
+    with pytest.raises(ValueError, match="buffer: found 0; expected at least 1"):
+        Annotator(trained, buffer=0)
+
+
+def test_a_folder_that_annotate_refuses_is_refused(trained, tiny_bert, tmp_path):
+    headless = shutil.copytree(tiny_bert, tmp_path / "headless")
+    config = json.loads((headless / "config.json").read_text())
+    labels = {
+        name: json.loads((trained / "config.json").read_text())[name] for name in ("id2label", "label2id")
+    }
+    (headless / "config.json").write_text(json.dumps(config | labels))
+    longer = shutil.copytree(trained, tmp_path / "longer")
+    settings = json.loads((longer / "tokenizer_config.json").read_text()) | {"model_max_length": 1024}
+    (longer / "tokenizer_config.json").write_text(json.dumps(settings))
+    for folder, says in (
+        (headless, "model: 2 weights are missing"),
+        (longer, "model: the tokenizer of .* lets 1024 subtokens pass, the model has 256 positions"),
+        (tmp_path / "none", "model: '.*none' can't be loaded"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            Annotator(folder)
+
+
 def test_labels_of_another_scheme_are_refused(trained):
     model = AutoModelForTokenClassification.from_pretrained(trained)
     model.config.id2label = dict(enumerate(["O", *[f"LABEL_{number}" for number in range(1, 11)]]))
-    with pytest.raises(ServeError, match="LABEL_1.*expected O, and B-TYPE"):
+    model.config.id2label[1] = "LABEL_1\x1b[2J"
+    with pytest.raises(ServeError, match=r"LABEL_1\\x1b\[2J.*expected O, and B-TYPE"):
         Annotator(model, AutoTokenizer.from_pretrained(trained))

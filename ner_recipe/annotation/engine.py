@@ -20,8 +20,9 @@ from transformers import (
     pipeline,
 )
 
+from jnlpba_dataset import require_fast
 from ner_recipe.annotation.manifest import model_files
-from ner_recipe.annotation.onnx_model import MODEL, OnnxModel
+from ner_recipe.annotation.onnx_model import MODEL, OnnxModel, require_file
 from ner_recipe.annotation.settings import PIPELINE, Settings
 from ner_recipe.batching import default_batch_tokens
 from ner_recipe.launch import UsageError
@@ -43,7 +44,10 @@ def local_folder(name: str, revision: str | None, backend: str = TORCH) -> Path:
             )
         return folder
     with model_errors(name, FLAG):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=model_files(backend)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=model_files(backend)))
+    if backend == ONNX:
+        require_file(folder, name)
+    return folder
 
 
 @functools.lru_cache(1)  # it is loaded once to see whether it can be, and once more to be used
@@ -114,9 +118,9 @@ class StockPipeline:
     """What `pipeline("ner", aggregation_strategy=..., stride=...)` answers, with the Annotator's keys."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings):
-        stride = settings.stride
-        if stride is None:
-            stride = serving_stride(longest_text(tokenizer, model.config.name_or_path))
+        require_fast(tokenizer)
+        longest = longest_text(tokenizer, model.config.name_or_path)
+        stride = serving_stride(longest) if settings.stride is None else settings.stride
         self.tokenizer, self.min_score = tokenizer, settings.min_score
         refuse_long_stride(stride, tokenizer)
         tokens = settings.batch_tokens or default_batch_tokens(torch.device(settings.device))

@@ -42,13 +42,18 @@ class OnnxModel(torch.nn.Module):
         return TokenClassifierOutput(logits=torch.from_numpy(logits))
 
 
-def open_session(folder: Path):
-    """The runtime with the model of a folder, and as many threads as torch has."""
+def require_file(folder: Path, name: str) -> None:
+    """Refuse a model that was not exported. `name` is what the user calls it."""
     if not (folder / MODEL).is_file():
         raise UsageError(
-            f"--backend onnx: found no {MODEL} in {folder}; make one with python -m "
-            f"ner_recipe.annotation.export {folder} --output_dir FOLDER, and name that folder"
+            f"--backend onnx: found no {MODEL} in {name}; make one with python -m "
+            f"ner_recipe.annotation.export {name} --output_dir FOLDER, and name that folder"
         )
+
+
+def open_session(folder: Path):
+    """The runtime with the model of a folder, and as many threads as torch has."""
+    require_file(folder, str(folder))
     onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
