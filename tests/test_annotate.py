@@ -3,6 +3,7 @@
 python -m pytest tests/test_annotate.py             # the slow ones too: -m ''
 """
 
+import errno
 import gzip
 import json
 import multiprocessing
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,14 +24,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPO, run_program
+from huggingface_hub.utils import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_page import browser, opened  # noqa: F401 (fixtures)
-from transformers import pipeline
+from transformers import ByT5Tokenizer, pipeline
 
 import annotate
-from ner_recipe.annotation.output import refuse_labels
-from ner_recipe.annotation.progress import Progress
+from ner_recipe.annotation import engine, manifest
+from ner_recipe.annotation.output import put_in_place, refuse_labels
+from ner_recipe.annotation.page import write_page
+from ner_recipe.annotation.progress import Progress, render_summary
 from ner_recipe.annotation.run import Job, run_task
 from ner_recipe.annotation.settings import parse
 from ner_recipe.annotation.tasks import prepare
@@ -312,6 +317,8 @@ def test_min_score_and_parquet(trained, texts, tmp_path):
     scores = sorted(one["score"] for row in everything for one in row["entities"])
     least = scores[len(scores) // 2]
     run(*words, "--output_dir", tmp_path / "sure", "--min_score", least - 5e-5)  # written with four digits
+    manifest = json.loads((tmp_path / "sure" / "manifest.json").read_text())
+    assert manifest["versions"]["pyarrow"] == pa.__version__
     sure = pq.read_table(tmp_path / "sure" / "part-00000-00000.parquet").to_pylist()
     assert [row["id"] for row in sure] == [f"in.txt:{number + 1}" for number in range(len(texts))]
     assert [row["text"] for row in sure] == [text.replace("\n", " ") for text in texts]
@@ -487,6 +494,95 @@ def test_other_bad_input(trained, tiny_bert, inputs, tmp_path, capsys):
     assert "lets 1024 subtokens pass, the model has 256 positions" in capsys.readouterr().err
 
 
+def test_tokenizers_that_the_pipeline_cannot_cut_with_are_refused(trained, inputs, tmp_path, capsys):
+    endless = shutil.copytree(trained, tmp_path / "endless")
+    settings = json.loads((endless / "tokenizer_config.json").read_text())
+    del settings["model_max_length"]
+    (endless / "tokenizer_config.json").write_text(json.dumps(settings))
+    slow = shutil.copytree(trained, tmp_path / "slow", ignore=shutil.ignore_patterns("tokenizer*"))
+    ByT5Tokenizer(model_max_length=256).save_pretrained(slow)
+    for model, says in ((endless, "has no model_max_length"), (slow, "ByT5Tokenizer is a slow tokenizer")):
+        words = [model, inputs, "--output_dir", tmp_path / "out", "--decoding", "pipeline", "--stride", 20]
+        run(*words, code=2)
+        assert says in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_the_hub_is_named_as_it_was_given(inputs, tmp_path, monkeypatch, capsys):
+    words = ["ada/ner", inputs, "--output_dir", tmp_path / "out"]
+    monkeypatch.setattr(engine, "snapshot_download", lambda *name, **options: str(tmp_path))
+    run(*words, "--backend", "onnx", code=2)
+    error = capsys.readouterr().err
+    assert "found no model.onnx in ada/ner; make one with python -m" in error and str(tmp_path) not in error
+    for broken in (httpx.ProxyError, httpx.ReadError, httpx.RemoteProtocolError):
+        monkeypatch.setattr(engine, "snapshot_download", raising(broken("the connection was cut")))
+        run(*words, code=2)
+        assert "MODEL: 'ada/ner' can't be loaded" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def raising(error: Exception):
+    """A function that raises an error, whatever it is called with."""
+
+    def function(*arguments, **options):
+        raise error
+
+    return function
+
+
+def test_a_full_disk_is_no_wrong_folder(trained, inputs, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "out" / "manifest.json"
+    monkeypatch.setattr(
+        manifest, "write_text", raising(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(place)))
+    )
+    run(trained, inputs, "--output_dir", tmp_path / "out", code=1)
+    assert f"{place} can't be written (Disk quota exceeded); make room" in capsys.readouterr().err
+
+
+def test_a_label_that_a_terminal_would_obey_is_shown(tmp_path):
+    total = {"documents": 1, "words": 1, "entities": {"a\x1b[2J": 1}, "failed": []}
+    assert r"(a\x1b[2J 1)" in render_summary(total, tmp_path, None)
+
+
+def some_folder(place: Path) -> Path:
+    place.mkdir(parents=True)
+    for number in range(20):
+        (place / f"{number}.txt").write_text("IL-2")
+    return place
+
+
+def test_two_processes_put_one_folder_in_place(tmp_path):
+    """As --tasks 2 --rank 0 and a run without --tasks do, whose locks differ."""
+    place, said = tmp_path / "part", []
+
+    def put(name: str) -> None:
+        try:
+            for number in range(200):
+                put_in_place(some_folder(tmp_path / name / str(number)), place)
+        except OSError as error:
+            said.append(error)
+
+    threads = [threading.Thread(target=put, args=[name]) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [] and len(list(place.iterdir())) == 20
+    assert not list(tmp_path.glob("[ab]/*")), "nothing is left over"
+
+
+def test_a_folder_in_place_is_whole_when_its_removal_is_killed(tmp_path, monkeypatch):
+    def killed_half_way(folder: Path, **options) -> None:
+        (folder / "7.txt").unlink()
+        raise KeyboardInterrupt
+
+    place = some_folder(tmp_path / "part")
+    monkeypatch.setattr(shutil, "rmtree", killed_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        put_in_place(some_folder(tmp_path / "scratch" / "part"), place)
+    assert len(list(place.iterdir())) == 20
+
+
 def test_the_page_shows_the_documents_and_runs_nothing_in_them(trained, texts, tmp_path, opened):  # noqa: F811
     evil = "<script>alert(1)</script> IL-2 gene"
     write_documents(
@@ -501,6 +597,21 @@ def test_the_page_shows_the_documents_and_runs_nothing_in_them(trained, texts, t
     rows = rows_in(tmp_path / "out")
     shown = page.locator("article mark").all_text_contents()
     assert shown == [one["text"] for row in rows for one in row["entities"]]
+
+
+def test_the_page_is_written_by_one_process_at_a_time(trained, tmp_path):
+    (tmp_path / "in.txt").write_text("IL-2 gene")
+    words = [trained, tmp_path / "in.txt", "--output_dir", tmp_path / "out"]
+    run(*words)
+    job = prepared(words)
+    total = job.output.summary(job.sources)
+    writer = threading.Thread(target=write_page, args=[job.output, job.sources, total])
+    with job.output.finishing():
+        writer.start()
+        writer.join(0.5)
+        assert writer.is_alive() and not (tmp_path / "out" / "entities.html").exists()
+    writer.join()
+    assert (tmp_path / "out" / "entities.html").exists()
 
 
 @settings(derandomize=True, deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))

@@ -3,6 +3,7 @@
 python -m pytest tests/test_formats.py
 """
 
+import errno
 import gzip
 import itertools
 import json
@@ -593,6 +594,17 @@ def test_places_that_cannot_be_written(tmp_path):
         with pytest.raises(FormatError, match=re.escape(message)):
             write_documents([], tmp_path / path, format)
     assert [file.name for file in tmp_path.rglob("*")] == ["full", "a.txt"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "brat"])
+@pytest.mark.parametrize("full", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_wrong_place(format, full, tmp_path, monkeypatch):
+    def no_room(path, **options):
+        raise OSError(full, os.strerror(full), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", no_room)
+    with pytest.raises(OSError, match=os.strerror(full)):
+        write_documents([], tmp_path / "new" / "x", format)
 
 
 def test_conll_is_read_by_the_corpus_reader(tmp_path):

@@ -3,7 +3,9 @@
 python -m pytest tests/test_onnx.py
 """
 
+import errno
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -110,6 +112,15 @@ def test_what_an_exported_model_does_not_do_is_refused(more, says, trained, tmp_
     run(trained, tmp_path / "in.txt", "--output_dir", tmp_path / "out", "--backend", "onnx", *more, code=2)
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_no_wrong_folder(trained, tmp_path, monkeypatch, capsys):
+    def no_room(dir: Path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dir))
+
+    monkeypatch.setattr(export.tempfile, "mkdtemp", no_room)
+    assert export.main([str(trained), "--output_dir", str(tmp_path / "out")]) == 1
+    assert f"{tmp_path} can't be written (No space left on device); make room" in capsys.readouterr().err
 
 
 def test_damaged_files_and_missing_packages_are_one_sentence(

@@ -11,6 +11,7 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 import run_ner
 from ner_recipe.reports import callback
@@ -132,6 +133,18 @@ def test_a_run_without_mistakes_without_training_and_without_entities(tmp_path):
         write_page(tmp_path / str(number), content_of({"validation": result}))
         assert mistakes(result)["rows"] == []
         assert "training_curves" not in (tmp_path / str(number) / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("epoch", "said"), [(0.333333, "0.33"), (100.0, "100"), (117.5, "117.5")])
+def test_the_page_says_the_epoch_of_a_long_training(epoch, said, tmp_path):
+    result = result_of([["a", "b"]], [["B-DNA", "O"]], [["B-DNA", "O"]])
+    args = TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True)
+    state = TrainerState(epoch=epoch, num_train_epochs=200)
+    reports = callback.ReportCallback(
+        str(tmp_path), lambda: result, lambda: content_of({"": result}).overview
+    )
+    reports.on_evaluate(args, state, TrainerControl(), metrics={})
+    assert f"training: epoch {said} of 200" in (tmp_path / "report.html").read_text()
 
 
 def test_the_page_is_there_while_the_model_trains(sample_flags, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from ner_recipe.reports import __main__ as command
 from ner_recipe.reports.comparison import compare
 from ner_recipe.reports.predictions import PredictionFileError, format_predictions, read_predictions
 from ner_recipe.reports.result import SplitResult, make_result
+from ner_recipe.reports.text import render_mistakes
 
 # The corpus's reader refuses NUL, so no prediction file holds it.
 WORDS = words.filter(lambda word: "\0" not in word and word != "-DOCSTART-")
@@ -128,6 +129,14 @@ def test_the_command_shows_one_file(tmp_path, capsys):
     assert {name: numbers[name] for name in result.scores} == score(result.gold, result.predicted)
     assert numbers["intervals"] == read_predictions(path, resamples=150).intervals
     assert numbers["errors"]["nervaluate"]["strict"]["correct"] == micro["correct"]
+
+
+def test_the_command_shows_a_label_that_a_terminal_would_obey(tmp_path, capsys):
+    path = write(tmp_path / "p.tsv", "IL-2\tB-\x1b[2J\tB-\x1b[2J\ngene\tO\tB-\x1b[2J\n")
+    assert command.main([str(path), "--resamples", "100"]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\\x1b[2J" in shown
+    assert "\x1b" not in render_mistakes(read_predictions(path, resamples=100))
 
 
 def test_the_command_compares_two_files(tmp_path, capsys):

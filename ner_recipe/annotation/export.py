@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from jnlpba_dataset import FULL
 from ner_recipe.annotation.engine import load, local_folder
 from ner_recipe.annotation.onnx_model import MODEL
 from ner_recipe.arguments import PlainParser
@@ -73,7 +74,9 @@ def work(given: argparse.Namespace) -> None:
     print(f"{folder / MODEL}: probabilities differ by up to {difference:.1e} on sample texts")
 
 
-def cannot_write(folder: Path, error: OSError) -> UsageError:
+def cannot_write(folder: Path, error: OSError) -> Exception:
+    if error.errno in FULL:
+        return error
     return UsageError(f"--output_dir: {folder}: {error.strerror}; expected a folder to write to")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import filelock
 import torch
 
+from jnlpba_dataset import FULL
 from ner_recipe.annotation.onnx_model import MODEL, runtime
 from ner_recipe.annotation.plan import InputFile, sha256
 from ner_recipe.annotation.settings import Settings
@@ -33,7 +34,7 @@ def manifest_of(name: str, folder: Path, settings: Settings, files: Sequence[Inp
     paths = {path for pattern in model_files(settings.backend) for path in folder.glob(pattern)}
     return {
         "model": {"name": name, "files": {path.name: sha256(path) for path in sorted(paths)}},
-        "versions": package_versions(settings.backend),
+        "versions": package_versions(settings),
         "settings": {
             **dataclasses.asdict(settings),
             "convert_to": list(settings.convert_to),
@@ -45,10 +46,11 @@ def manifest_of(name: str, folder: Path, settings: Settings, files: Sequence[Inp
     }
 
 
-def package_versions(backend: str) -> dict[str, str]:
-    """The versions of the packages that may change an answer."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return versions | ({"onnxruntime": runtime().__version__} if backend == ONNX else {})
+def package_versions(settings: Settings) -> dict[str, str]:
+    """The versions of the packages that may change the bytes of the output. Parquet names its writer's."""
+    names = (*PACKAGES, *(["pyarrow"] if settings.output_format == "parquet" else []))
+    versions = {name: importlib.metadata.version(name) for name in names}
+    return versions | ({"onnxruntime": runtime().__version__} if settings.backend == ONNX else {})
 
 
 def model_files(backend: str) -> list[str]:
@@ -71,6 +73,8 @@ def claim(folder: Path, manifest: dict) -> None:
                 return
             begun = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise UsageError(f"--output_dir: {folder}: {error.strerror}; expected a folder to write to") from None
     except UsageError:
         raise

@@ -12,6 +12,7 @@ Each file takes its place whole. Two processes that write the same chunk write t
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import re
@@ -176,9 +177,7 @@ class Output:
                 write_documents(fitting, scratch, name, words=words)
         except PlaceError as error:
             raise UsageError(f"--convert_to {name}: {error}") from None
-        if place.is_dir():
-            shutil.rmtree(place)
-        scratch.replace(place)
+        put_in_place(scratch, place)
         return failures
 
     def summary(self, sources: Sequence[Source]) -> dict | None:
@@ -193,14 +192,36 @@ class Output:
                     total[name] += Counter(counts[name]) if name == "entities" else counts[name]
         return total | {"entities": dict(sorted(total["entities"].items()))}
 
+    def finishing(self) -> filelock.FileLock:
+        """Held while a file about all chunks is written: two tasks may end at the same time."""
+        return filelock.FileLock(self.folder / ".finish.lock")
+
     def finish(self, total: Mapping) -> None:
         """Write failed.jsonl, if a document failed, and summary.json."""
         rows = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in total["failed"]]
         summary = {**total, "failed": len(rows)}
-        with filelock.FileLock(self.folder / ".finish.lock"):  # two tasks may end at the same time
+        with self.finishing():
             if rows:
                 write_text(self.folder / FAILED, "".join(rows))
             write_text(self.folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+def put_in_place(new: Path, place: Path) -> None:
+    """Replace a file or a folder, which is there as a whole or not at all.
+
+    Another process that writes the same chunk may do so at the same time.
+    """
+    old = new.with_name(f"old-{new.name}")
+    if place.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            place.replace(old)
+    try:
+        new.replace(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(new)  # the other process has put the same there
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def known_counts(path: Path) -> dict:

@@ -38,7 +38,8 @@ def write_page(output: Output, sources: Sequence[Source], summary: dict) -> Path
         documents=documents,
         colour={label: number % COLOURS for number, label in enumerate(summary["entities"])},
     )
-    write_text(output.folder / PAGE, text)
+    with output.finishing():
+        write_text(output.folder / PAGE, text)
     return output.folder / PAGE
 
 

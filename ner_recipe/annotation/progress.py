@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from ner_recipe.annotation.output import CHUNKS, FAILED
 from ner_recipe.annotation.plan import belongs_to, documents_per_byte
 from ner_recipe.annotation.run import Job
+from ner_recipe.reports.text import visible
 
 
 class Progress:
@@ -120,7 +121,7 @@ class Progress:
 
 def render_summary(total: Mapping, output_dir: Path, page: Path | None) -> str:
     """The counts of the whole output, as text."""
-    entities = ", ".join(f"{label} {count:,}" for label, count in total["entities"].items())
+    entities = ", ".join(f"{visible(label)} {count:,}" for label, count in total["entities"].items())
     lines = [
         f"Documents: {total['documents']:,}",
         f"Words: {total['words']:,}",

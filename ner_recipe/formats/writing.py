@@ -22,6 +22,7 @@ from ner_recipe.formats.document import BadDocument, Document, FormatError, Plac
 from ner_recipe.formats.json_rows import format_row
 from ner_recipe.formats.pubtator import format_pubtator
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, and a quota
 WRITABLE = ("jsonl", "bioc", "pubtator", "brat", "conll")
 
 
@@ -97,7 +98,7 @@ def replaced(path: Path) -> Iterator[TextIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         raw = part.open("wb")
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise
         raise PlaceError(f"{error.filename}: {error.strerror}; expected a place to write {path}") from None
     try:
@@ -119,7 +120,7 @@ def write_brat(documents: Iterable[Document], folder: Path) -> None:
             raise FormatError(f"{folder}: found files in it; expected a new or empty folder for BRAT")
         part.mkdir(parents=True)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise
         raise PlaceError(f"{error.filename}: {error.strerror}; expected a place to write {folder}") from None
     names: set[str] = set()

@@ -68,7 +68,7 @@ class ReportCallback(TrainerCallback):
         if improved:
             write_split(self.output_dir, "validation", self.best)
         if self.overview:
-            progress = f"training: epoch {state.epoch:.2g} of {state.num_train_epochs:g}"
+            progress = f"training: epoch {round(state.epoch, 2):g} of {state.num_train_epochs:g}"
             content = PageContent(
                 {"validation": self.best}, self.overview(), state.log_history, self.best_step, status=progress
             )

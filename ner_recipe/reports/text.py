@@ -135,7 +135,7 @@ def averages_last(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
 def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     """An aligned table of scores as lines, averages last."""
     order = averages_last(rows)
-    names = {name: f"{name} average" if name in AVERAGES else name for name in order}
+    names = {name: f"{name} average" if name in AVERAGES else visible(name) for name in order}
     width = max(map(len, names.values()))
     lines = [f"{'':<{width}}  precision  recall      f1  support"]
     for name in order:
@@ -163,8 +163,8 @@ def render_mistakes(result: SplitResult, limit: int | None = None) -> str:
     ]
     shown = wrong if limit is None else wrong[:limit]
     lines = [f"{len(wrong):,} of {len(sentences):,} sentences have an error; {len(shown):,} shown", ""]
-    for number, words, gold, predicted in shown:
-        words = list(map(visible, words))
+    for number, *columns in shown:
+        words, gold, predicted = (list(map(visible, column)) for column in columns)
         widths = [max(map(len, column)) for column in (["TOKEN", *words], ["LABEL", *gold])]
         lines.append(f"sentence {number}")
         for word, label, guess in [("TOKEN", "LABEL", "PRED"), *zip(words, gold, predicted, strict=True)]:
