@@ -27,6 +27,7 @@ RECORDED_PACKAGES = (
 )
 # The settings that the card lists; the command in run.json has any others.
 LISTED_SETTINGS = {
+    "model": ("cased_vocabulary",),
     "data": ("train_on", "label_all_tokens", "max_seq_length", "stride"),
     "trainer": (
         *("learning_rate", "num_train_epochs", "max_steps", "train_batch_tokens"),
@@ -134,7 +135,7 @@ def run_record(
     """
     args = trainer.args
     base = model_args.model_name_or_path
-    sources = {"data": data_args, "trainer": args, "encoder": trainer.model.config}
+    sources = {"model": model_args, "data": data_args, "trainer": args, "encoder": trainer.model.config}
     source = next(iter(splits.values())).source
     return {
         "commit": None,
@@ -161,7 +162,7 @@ def run_record(
 
 
 def listed_settings(sources: Mapping[str, object]) -> dict[str, object]:
-    """The settings that the card lists, from the objects that hold them: `data`, `trainer` and `encoder`."""
+    """The settings that the card lists, from the objects that hold each group of LISTED_SETTINGS."""
     by_tokens = sources["trainer"].train_batch_tokens
     void = "per_device_train_batch_size" if by_tokens else "train_batch_tokens"
     return {
