@@ -277,7 +277,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(kills, whole, trained
 
 def assert_only_whole_files(folder: Path, whole: Path) -> None:
     done, expected = tree(folder) if folder.exists() else {}, tree(whole)
-    assert all(expected[name] == content for name, content in done.items())
+    assert all(expected[name] == content for name, content in done.items() if not name.endswith(".part"))
 
 
 def test_a_second_process_in_the_same_folder_is_refused(trained, inputs, tmp_path, capsys):
