@@ -60,10 +60,6 @@ class ModelArguments:
     do_lower_case: bool | None = HfArg(
         default=None, help="Override the tokenizer's lower-casing. SciBERT cased on the Hub needs false."
     )
-    cased_vocabulary: bool = HfArg(
-        default=False,
-        help="In training, give an encoder of lower-cased text the forms of its pieces with capitals.",
-    )
     hidden_dropout_prob: float | None = HfArg(
         default=None, help="Dropout of the hidden layers. The model's own value if not given."
     )

@@ -33,7 +33,6 @@ WRITING_MARKS = ("PytorchStreamWriter", "inline_container", "I/O error", "Parent
 DECIDING = {
     "model": (
         *("model_name_or_path", "model_revision", "do_lower_case", "attn_implementation"),
-        "cased_vocabulary",
         "teacher_name_or_path",
         *("hidden_dropout_prob", "attention_probs_dropout_prob"),
     ),

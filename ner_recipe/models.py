@@ -29,7 +29,6 @@ from transformers import (
 
 from ner_recipe.arguments import DataArguments, ModelArguments
 from ner_recipe.attention import CPU_ATTENTION
-from ner_recipe.casing import cased_tokenizer, tell_forms_apart
 from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.dropout import use_cheap_dropout
 from ner_recipe.launch import UsageError
@@ -204,8 +203,6 @@ def load_model(
             model.set_attn_implementation(CPU_ATTENTION)
         if fine_tune:
             use_cheap_dropout(model)
-            if model_args.cased_vocabulary:
-                tell_forms_apart(model, cased_tokenizer(load_tokenizer(model_args)).get_vocab())
         return model
 
 

@@ -43,7 +43,6 @@ from ner_recipe.batching import (
     padded_lengths,
     presentations,
 )
-from ner_recipe.casing import cased_tokenizer
 from ner_recipe.checkpoints import SETTINGS_FILE, began_with, last_checkpoint, whole_or_none
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
@@ -72,8 +71,6 @@ def prepare(
     if data_args.do_serve_check and not args.do_train:  # it serves the tokenizer as it is
         longest_text(tokenizer, model_args.model_name_or_path)
     find_teachers(model_args.teacher_name_or_path or [], model_args.cache_dir)
-    if args.do_train and model_args.cased_vocabulary:
-        tokenizer = cased_tokenizer(tokenizer)
     splits = load_splits(roles, data_args, args, model_args.cache_dir)
     refuse_bad_splits(splits)
     if args.process_index == 0:

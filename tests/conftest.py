@@ -85,16 +85,9 @@ def tiny_bert(tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "tiny_bert", make_tiny_bert)
 
 
-@pytest.fixture(scope="session")
-def tiny_uncased(tmp_path_factory) -> Path:
-    """The same, of lower-cased text."""
-    return made_once(tmp_path_factory, "tiny_uncased", lambda folder: make_tiny_bert(folder, lower=True))
-
-
-def make_tiny_bert(folder: Path, lower: bool = False) -> None:
-    words = [word.lower() if lower else word for word in sample_words()]
-    vocabulary = word_pieces(words).get_vocab()
-    BertTokenizer(vocab=vocabulary, do_lower_case=lower, model_max_length=256).save_pretrained(folder)
+def make_tiny_bert(folder: Path) -> None:
+    vocabulary = word_pieces(sample_words()).get_vocab()
+    BertTokenizer(vocab=vocabulary, do_lower_case=False, model_max_length=256).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=64,

@@ -27,7 +27,6 @@ RECORDED_PACKAGES = (
 )
 # The settings that the card lists; the command in run.json has any others.
 LISTED_SETTINGS = {
-    "model": ("cased_vocabulary",),
     "data": ("train_on", "label_all_tokens", "max_seq_length", "stride"),
     "trainer": (
         *("learning_rate", "num_train_epochs", "max_steps", "train_batch_tokens"),
@@ -135,7 +134,7 @@ def run_record(
     """
     args = trainer.args
     base = model_args.model_name_or_path
-    sources = {"model": model_args, "data": data_args, "trainer": args, "encoder": trainer.model.config}
+    sources = {"data": data_args, "trainer": args, "encoder": trainer.model.config}
     source = next(iter(splits.values())).source
     return {
         "commit": None,

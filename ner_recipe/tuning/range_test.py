@@ -403,9 +403,7 @@ def sweep_facts(model_args: ModelArguments, data_args: DataArguments, args: Reci
         "device": device_name(args),
         "processes": args.world_size,
         "versions": package_versions(),
-        "settings": listed_settings(
-            {"model": model_args, "data": data_args, "trainer": args, "encoder": model_args}
-        ),
+        "settings": listed_settings({"data": data_args, "trainer": args, "encoder": model_args}),
     }
 
 
