@@ -364,9 +364,8 @@ def parse_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> tu
         flags = [name for action in parser._actions for name in action.option_strings]
         hint = suggestion(unknown[0].split("=")[0], flags)
         unknown = [re.sub(r"hf_\w+", "***", word) for word in unknown]  # --hub_tokn hf_... is a secret too
-        raise UsageError(
-            f"found {shlex.join(unknown)}; expected one CONFIG.yaml at most, then flags from --help{hint}"
-        )
+        expected = "flags" if unknown[0].startswith("--") else "one CONFIG.yaml at most, then flags"
+        raise UsageError(f"found {shlex.join(unknown)}; expected {expected} from --help{hint}")
     return tuple(arguments)
 
 

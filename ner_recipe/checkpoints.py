@@ -221,10 +221,11 @@ def resuming_problems(checkpoint: Path, args: RecipeArguments) -> list[str]:
             f"--resume_from_checkpoint: {checkpoint / SETTINGS_FILE} can't be read; expected the JSON that "
             "the recipe wrote; name another checkpoint, or start anew in another --output_dir"
         ]
-    if unknown := args.deciding.keys() - began.keys():
+    if unknown := args.deciding.keys() ^ began.keys():
+        version = "this" if (name := min(unknown)) in began else "that"
         return [
-            f"--resume_from_checkpoint: {checkpoint} was written by another version of the recipe, which "
-            f"has no --{min(unknown)}; resume with that version, or start anew in another --output_dir"
+            f"--resume_from_checkpoint: {checkpoint} was written by another version of the recipe ({version} "
+            f"one has no --{name}); resume with the other, or start anew in another --output_dir"
         ]
     changed = [
         f"--{name} {began[name]} (now {value})"

@@ -245,10 +245,14 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
 
     settings = checkpoint / SETTINGS_FILE
     content = json.loads(files[settings])
-    del content["settings"]["train_on"]
+    content["settings"]["old_flag"] = True
     files[settings] = json.dumps(content).encode()
     settings.write_bytes(files[settings])
-    assert "another version of the recipe, which has no --train_on" in refused()
+    assert "another version of the recipe (this one has no --old_flag)" in refused()
+    del content["settings"]["old_flag"], content["settings"]["train_on"]
+    files[settings] = json.dumps(content).encode()
+    settings.write_bytes(files[settings])
+    assert "another version of the recipe (that one has no --train_on)" in refused()
 
     settings.write_text("{")
     files[settings] = b"{"
