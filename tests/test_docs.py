@@ -87,7 +87,14 @@ def test_readmes_quickstart_does_what_it_says(quickstart):
     """As written, less the installation, and into a temporary folder."""
     assert "Scores (span level" in (quickstart / "stdout").read_text()
     ask = with_this_python(readme_block("quickstart command").split("&&")[-1].strip())
-    assert re.search(r"protein.*glucocorticoid receptor", run(ask, quickstart).stdout)
+    found = run(ask, quickstart).stdout.splitlines()
+    *parts, end = re.split(r"\[(.+?)\]\((.+?)\)", readme_block("# jnlpba-ner").strip())
+    text = ""
+    for before, name, kind in zip(*[iter(parts)] * 3, strict=True):
+        start, text = len(text + before), text + before + name
+        line = found.pop(0)
+        assert f"'{kind}'" in line and f"'start': {start}, 'end': {len(text)}" in line, line
+    assert found == [] and text + end in ask, "what README shows is all that the command prints"
     results = json.loads((quickstart / "outputs/quickstart/test_results.json").read_text())
     assert results["test_f1"] > 0.6
 
