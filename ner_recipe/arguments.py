@@ -37,6 +37,7 @@ STRATEGIES = {"eval_strategy": IntervalStrategy, "save_strategy": SaveStrategy}
 UNSUPPORTED = ("deepspeed", "fsdp", "fsdp_config", "parallelism_config")  # they write other checkpoints
 GPU_BACKENDS = ("nccl", "xccl", "hccl", "cncl", "mccl")
 LONGEST_WAIT = 10**9  # seconds; torch counts nanoseconds in 64 bits
+SECRET = re.compile(r"Bearer \S+|hf_\w+")  # a token, in the client's errors and on the command line
 MOST = 2**31  # of what a flag counts; libraries fail with numbers of more bits than theirs
 KINDS = {"int": "a whole number", "float": "a number", "dict": "a JSON object"}  # what a parser's type reads
 
@@ -363,7 +364,7 @@ def parse_flags(argv: Sequence[str], groups: Sequence[type], program: str) -> tu
     if unknown:
         flags = [name for action in parser._actions for name in action.option_strings]
         hint = suggestion(unknown[0].split("=")[0], flags)
-        unknown = [re.sub(r"hf_\w+", "***", word) for word in unknown]  # --hub_tokn hf_... is a secret too
+        unknown = [SECRET.sub("***", word) for word in unknown]  # --hub_tokn hf_... is a secret too
         expected = "flags" if unknown[0].startswith("--") else "one CONFIG.yaml at most, then flags"
         raise UsageError(f"found {shlex.join(unknown)}; expected {expected} from --help{hint}")
     return tuple(arguments)

@@ -9,7 +9,6 @@ login` provide the token; `HF_ENDPOINT` selects another Hub.
 
 import argparse
 import json
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.hf_argparser import string_to_bool
 
 from jnlpba_dataset import corpus_name, load_jnlpba, source_sha256
-from ner_recipe.arguments import PlainParser
+from ner_recipe.arguments import SECRET, PlainParser
 from ner_recipe.corpora.loading import CUSTOM
 from ner_recipe.launch import UsageError, run_command
 from ner_recipe.reports.card import CardError, dataset_card, model_card, write_model_card
@@ -36,7 +35,6 @@ MODEL_FILES = (
     *(CARD, "config.json", "*.safetensors", "*.safetensors.index.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
 )
-SECRET = re.compile(r"Bearer \S+|hf_\w+")
 CORPUS_TEXT = ("predictions_*.tsv", "mistakes_*.txt", PAGE)  # files with the sentences themselves
 
 

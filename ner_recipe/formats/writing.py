@@ -7,7 +7,6 @@ is not read. What a format can't hold is an error.
 """
 
 import contextlib
-import errno
 import gzip
 import io
 import shutil
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from jnlpba_dataset import FULL
 from ner_recipe.formats.bioc import JSON_END, JSON_START, XML_END, XML_START, format_json, format_xml
 from ner_recipe.formats.brat import ANNOTATIONS, TEXT, file_stem, file_text, format_annotations
 from ner_recipe.formats.conll import Words, format_conll
@@ -22,7 +22,6 @@ from ner_recipe.formats.document import BadDocument, Document, FormatError, Plac
 from ner_recipe.formats.json_rows import format_row
 from ner_recipe.formats.pubtator import format_pubtator
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, and a quota
 WRITABLE = ("jsonl", "bioc", "pubtator", "brat", "conll")
 
 
