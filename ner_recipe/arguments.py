@@ -142,6 +142,11 @@ class DataArguments:
     max_train_samples: int | None = HfArg(default=None, help="Train on the first N sentences only.")
     max_eval_samples: int | None = HfArg(default=None, help="Validate on the first N sentences only.")
     max_predict_samples: int | None = HfArg(default=None, help="Test on the first N sentences only.")
+    min_score: float | None = HfArg(
+        default=None,
+        help="Joint decoding leaves out entities with a lower score. If not given: the score in the model's "
+        "config.json; if none is there, as in training, the best on validation.",
+    )
     do_serve_check: bool = HfArg(
         default=False, help="Score what pipeline('ner') returns for each evaluated split as plain text."
     )

@@ -38,7 +38,7 @@ DECIDING = {
     ),
     "data": (
         *("dataset_name", "dataset_config_name", "train_split_name", "eval_split_name", "train_on"),
-        *("validation_fraction", "repair_tags"),
+        *("validation_fraction", "repair_tags", "min_score"),
         *("max_seq_length", "stride", "label_all_tokens", "max_train_samples", "max_eval_samples"),
     ),
     "trainer": (

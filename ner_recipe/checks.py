@@ -53,6 +53,7 @@ RANGES = {
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), (0, math.inf)),
     **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
     "seed": (0, 2**32),
+    "min_score": (0, 1),
 }
 
 POSITIVE = ("num_train_epochs", "logging_steps", "eval_steps", "save_steps")

@@ -2,13 +2,16 @@
 
     words = gather(windows, log_probabilities)
     ids, probabilities = first_subtokens(words)                 # as in the literature
-    ids, probabilities = joint_decoding(words, label_names)     # valid sequences only
+    ids, entities = joint_decoding(words, label_names)          # valid sequences only
+    ids = leave_out(ids, entities.scores < min_score, entities, label_names)
 
 `first_subtokens` chooses each word's tag alone, as `pipeline("ner", aggregation_strategy="first")` does, and
-may begin an entity with I-. `joint_decoding` chooses the tags of a sentence together.
+may begin an entity with I-. `joint_decoding` chooses the tags of a sentence together. An entity of the best
+sequence may still be less likely than not, because many other sequences speak against it: its score tells.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +32,18 @@ def first_subtokens(words: WordValues) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.exp(scores[np.arange(len(ids)), ids])
 
 
-def joint_decoding(words: WordValues, label_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+class Entities(NamedTuple):
+    """The entities of a sequence of tags: three arrays of the same length, in the order of the text.
+
+    first, end: half-open, in words. scores: the probability of each.
+    """
+
+    first: np.ndarray
+    end: np.ndarray
+    scores: np.ndarray
+
+
+def joint_decoding(words: WordValues, label_names: Sequence[str]) -> tuple[np.ndarray, Entities]:
     """The most probable valid tags of each sentence: every entity starts with B-, and words stay whole.
 
     Args:
@@ -37,13 +51,50 @@ def joint_decoding(words: WordValues, label_names: Sequence[str]) -> tuple[np.nd
         label_names: the names of the labels, O, B-TYPE and I-TYPE for each type.
 
     Returns:
-        Label ids and their probabilities, both of shape (words,). A probability is the geometric mean over
-        the subtokens of the word.
+        Label ids of shape (words,), and their entities. The score of an entity is the probability, among all
+        valid sequences of its sentence, of those that have an entity of this type with these two ends.
     """
     scores = whole_word_scores(words, label_names)  # (words, labels)
     ids = best_valid_sequences(scores, words.lengths, label_names)
-    sizes = np.diff(words.starts, append=len(words.values))
-    return ids, np.exp(scores[np.arange(len(ids)), ids] / sizes)
+    first, end = entity_ends(ids, label_names)
+    return ids, Entities(first, end, entity_scores(scores, words.lengths, label_names, ids, first, end))
+
+
+def leave_out(
+    ids: np.ndarray, uncertain: np.ndarray, entities: Entities, label_names: Sequence[str]
+) -> np.ndarray:
+    """The label ids with O in place of those entities that are `uncertain`, an array of booleans."""
+    # +1 where such an entity starts and -1 where it ends: entities do not overlap.
+    steps = np.zeros(len(ids) + 1, dtype=np.int64)
+    steps[entities.first[uncertain]] += 1
+    np.subtract.at(steps, entities.end[uncertain], 1)
+    return np.where(np.cumsum(steps[:-1]) > 0, list(label_names).index("O"), ids)
+
+
+def best_min_score(ids: np.ndarray, found: Entities, gold: np.ndarray, label_names: Sequence[str]) -> float:
+    """The least score of the entities to keep for the highest F1: 0, 0.05, 0.1 ... or 0.5.
+
+    Of several with the same F1, the lowest. If scores are exact probabilities, the best one is half of the F1
+    that it reaches, so never above 0.5 (Lipton, Elkan and Narayanaswamy, 2014).
+
+    Args:
+        ids, found: what joint_decoding returned.
+        gold: the true label ids, IOB2, shape (words,).
+    """
+    first, end = entity_ends(gold, label_names)
+    true_end = np.zeros(len(gold), dtype=np.int64)  # of the entity that begins with a word, or 0
+    true_end[first] = end
+    right = (true_end[found.first] == found.end) & (gold[found.first] == ids[found.first])
+    choices = np.linspace(0, 0.5, 11).round(2)
+    kept = found.scores >= choices[:, None]  # (choices, entities)
+    f1 = 2 * (kept & right).sum(axis=1) / np.maximum(kept.sum(axis=1) + len(first), 1)
+    return float(choices[f1.argmax()])
+
+
+def word_probabilities(words: WordValues, label_names: Sequence[str], ids: np.ndarray) -> np.ndarray:
+    """The probability of each word's tag, shape (words,): the geometric mean over its subtokens."""
+    scores = whole_word_scores(words, label_names)[np.arange(len(ids)), ids]
+    return np.exp(scores / np.diff(words.starts, append=len(words.values)))
 
 
 def whole_word_scores(words: WordValues, label_names: Sequence[str]) -> np.ndarray:
@@ -67,16 +118,11 @@ def best_valid_sequences(scores: np.ndarray, lengths: np.ndarray, label_names: S
         Label ids, shape (words,).
     """
     steps = valid_steps(label_names)
-    order = np.argsort(-lengths, kind="stable")
-    starts = (np.cumsum(lengths) - lengths)[order]
-    sizes = lengths[order]
-    longest = int(sizes[0]) if len(sizes) else 0
-    # The sentences that have a word at each place: the first so many, because the longest come first.
-    counts = np.searchsorted(-sizes, -np.arange(longest), side="left")
-    best = np.full((len(sizes), len(label_names)), -np.inf)
+    _, places = words_by_place(lengths)
+    best = np.full((len(lengths), len(label_names)), -np.inf)
     came_from = np.zeros(scores.shape, dtype=np.int16)
-    for place, count in enumerate(counts):
-        rows = starts[:count] + place
+    for place, rows in enumerate(places):
+        count = len(rows)
         if place == 0:
             best[:count] = scores[rows] + steps[label_names.index("O")]  # a sentence starts as if after O
             continue
@@ -85,11 +131,91 @@ def best_valid_sequences(scores: np.ndarray, lengths: np.ndarray, label_names: S
         best[:count] = total.max(axis=1) + scores[rows]
     ids = np.zeros(len(scores), dtype=np.int64)
     last = best.argmax(axis=1)
-    for place in reversed(range(longest)):
-        rows = starts[: counts[place]] + place
-        ids[rows] = last[: counts[place]]
-        last[: counts[place]] = came_from[rows, ids[rows]]
+    for rows in reversed(places):
+        ids[rows] = last[: len(rows)]
+        last[: len(rows)] = came_from[rows, ids[rows]]
     return ids
+
+
+def entity_ends(ids: np.ndarray, label_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The first word of each entity of valid tags, and the word after its last: two arrays."""
+    prefixes = np.array([name[:2] for name in label_names])[ids]
+    first = np.flatnonzero(prefixes == "B-")
+    # An entity ends before the next word that does not continue one. No sentence starts with I-.
+    others = np.append(np.flatnonzero(prefixes != "I-"), len(ids))
+    return first, others[np.searchsorted(others, first, side="right")]
+
+
+def entity_scores(
+    scores: np.ndarray,
+    lengths: np.ndarray,
+    label_names: Sequence[str],
+    ids: np.ndarray,
+    first: np.ndarray,
+    end: np.ndarray,
+) -> np.ndarray:
+    """The probability of each entity among all valid sequences of its sentence, shape (entities,).
+
+    The sum over the sequences that have it, divided by the sum over all: what precedes the entity, its own
+    tags, and what follows if the next word does not continue it.
+    """
+    before, after, total = sums_of_sequences(scores, lengths, label_names)
+    own = np.append(scores[np.arange(len(ids)), ids], 0)  # reduceat needs a place for the end of the last
+    inside = np.add.reduceat(own, np.stack([first, end], axis=1).ravel())[::2] if len(first) else own[:0]
+    sentence = np.repeat(np.arange(len(lengths)), lengths)[first]
+    return np.exp(np.minimum(before[first] + inside + after[end - 1] - total[sentence], 0))
+
+
+def sums_of_sequences(
+    scores: np.ndarray, lengths: np.ndarray, label_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logarithms of sums over valid sequences (the forward-backward algorithm).
+
+    Returns:
+        before: of all tags before each word, shape (words,). after: of all tags after each word, the first
+        of which is not I-; shape (words,). total: of all tags of each sentence, shape (sentences,).
+    """
+    names = list(label_names)
+    inside = [label for label, name in enumerate(names) if name.startswith("I-")]
+    begins = [names.index("B-" + names[label][2:]) for label in inside]
+    not_inside = np.setdiff1d(np.arange(len(names)), inside)
+    order, places = words_by_place(lengths)
+    before, after, total = np.zeros(len(scores)), np.zeros(len(scores)), np.zeros(len(lengths))
+    rest = np.zeros(scores.shape)  # of all tags after a word, for each tag of the word
+    for place in reversed(range(len(places))):
+        following = scores[places[place]] + rest[places[place]]  # (sentences, labels)
+        others = np.logaddexp.reduce(following[:, not_inside], axis=1)
+        if place == 0:
+            total[order[: len(others)]] = others
+            break
+        rows = places[place - 1][: len(others)]
+        after[rows] = others
+        rest[rows] = others[:, None]
+        inner = np.logaddexp(others[:, None], following[:, inside])
+        for columns in (begins, inside):
+            rest[rows[:, None], columns] = inner
+    previous = np.empty((0, len(names)))
+    for place, rows in enumerate(places):
+        sums = scores[rows]  # of a word's tag and all tags before it: (sentences, labels)
+        if place == 0:
+            sums[:, inside] = -np.inf
+        else:
+            previous = previous[: len(rows)]
+            before[rows] = np.logaddexp.reduce(previous, axis=1)
+            sums += before[rows, None]
+            entered = np.logaddexp(previous[:, begins], previous[:, inside])
+            sums[:, inside] = scores[rows][:, inside] + entered
+        previous = sums
+    return before, after, total
+
+
+def words_by_place(lengths: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The sentences, longest first, and for each place the words there of those that are so long."""
+    order = np.argsort(-lengths, kind="stable")
+    starts, sizes = (np.cumsum(lengths) - lengths)[order], lengths[order]
+    longest = int(sizes[0]) if len(sizes) else 0
+    counts = np.searchsorted(-sizes, -np.arange(longest), side="left")
+    return order, [starts[:count] + place for place, count in enumerate(counts)]
 
 
 def valid_steps(label_names: Sequence[str]) -> np.ndarray:

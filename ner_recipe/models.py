@@ -23,6 +23,7 @@ from transformers import (
     AutoConfig,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -229,6 +230,20 @@ def load_trained(
         )
     check_vocabulary(tokenizer, model, flag)
     return model, tokenizer
+
+
+def least_score(config: PreTrainedConfig) -> float | None:
+    """The score below which joint decoding leaves out entities, as config.json says; None: it does not.
+
+    Raises:
+        UsageError: it is not a probability.
+    """
+    found = getattr(config, "min_score", None)
+    if found is None or (isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= 1):
+        return found
+    raise UsageError(
+        f"config.json of {config.name_or_path}: min_score is {found!r}; expected a probability from 0 to 1"
+    )
 
 
 def attention_name(model: PreTrainedModel) -> str:

@@ -40,9 +40,9 @@ from ner_recipe.annotation.windows import (
 from ner_recipe.batching import batches_by_length, default_batch_tokens
 from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.corpora.splits import Split
-from ner_recipe.decoding import joint_decoding
+from ner_recipe.decoding import Entities, joint_decoding
 from ner_recipe.launch import UsageError
-from ner_recipe.models import load_trained
+from ner_recipe.models import least_score, load_trained
 from ner_recipe.reports.result import FORMS, SplitResult
 from ner_recipe.reports.text import served_forms, visible
 
@@ -86,7 +86,8 @@ class Annotator:
         batch_tokens: subtokens in a batch, padding included. If None, 1,024 on a CPU, whose caches they fit
             better, and 16,384 elsewhere.
         buffer: how many texts, at least one, are read ahead and sorted by length.
-        min_score: entities with a lower score are left out.
+        min_score: entities with a lower score are left out. If None, the score in the model's config.json,
+            which run_ner.py chose on validation; 0 if there is none.
 
     Raises:
         AlignmentError: a slow tokenizer.
@@ -105,7 +106,7 @@ class Annotator:
         dtype: torch.dtype = torch.float32,
         batch_tokens: int | None = None,
         buffer: int = 512,
-        min_score: float = 0.0,
+        min_score: float | None = None,
     ):
         if backend not in BACKENDS:
             raise ValueError(f"backend: found '{backend}'; expected {' or '.join(BACKENDS)}")
@@ -119,7 +120,8 @@ class Annotator:
         self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
         self.batch_tokens = batch_tokens or default_batch_tokens(self.model.device)
-        self.buffer, self.min_score = buffer, min_score
+        self.buffer = buffer
+        self.min_score = (least_score(model.config) or 0.0) if min_score is None else min_score
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.max_length = longest_text(tokenizer, model.config.name_or_path)
         self.frame = special_frame(tokenizer)
@@ -131,7 +133,8 @@ class Annotator:
 
         Yields:
             A list of entities in the order of the text: `start` and `end` (half-open, in characters),
-            `label`, `text` (equal to text[start:end]) and `score`, the mean probability of its words.
+            `label`, `text` (equal to text[start:end]) and `score`, the probability of the entity among all
+            valid tags of the text.
 
         Raises:
             TypeError: one text instead of several.
@@ -171,8 +174,7 @@ class Annotator:
         words = WordValues(self.log_probabilities(layout), layout.starts, layout.lengths)
         if not self.label_all_tokens:
             words = WordValues(words.values[words.starts], np.arange(len(words.starts)), words.lengths)
-        ids, probabilities = joint_decoding(words, self.label_names)
-        return self.found_entities(texts, layout, ids, probabilities)
+        return self.found_entities(texts, layout, *joint_decoding(words, self.label_names))
 
     @torch.inference_mode()
     def log_probabilities(self, layout: Layout) -> np.ndarray:
@@ -189,24 +191,17 @@ class Annotator:
         return found
 
     def found_entities(
-        self, texts: Sequence[str], layout: Layout, ids: np.ndarray, probabilities: np.ndarray
+        self, texts: Sequence[str], layout: Layout, ids: np.ndarray, entities: Entities
     ) -> list[list[dict]]:
-        """The entities of each text, from the label ids of all words and their probabilities."""
-        inside = np.array([name.startswith("I-") for name in self.label_names])[ids]
-        first = np.flatnonzero(np.array([name.startswith("B-") for name in self.label_names])[ids])
-        # An entity ends before the next word that does not continue one. No text starts with I-.
-        others = np.append(np.flatnonzero(~inside), len(ids))
-        last = others[np.searchsorted(others, first, side="right")] - 1
-        sums = np.append(0, np.cumsum(probabilities))
-        scores = (sums[last + 1] - sums[first]) / (last + 1 - first)
+        """The entities of each text, from the label ids of all words."""
         text_of_word = np.repeat(np.arange(len(texts)), layout.lengths)
         found: list[list[dict]] = [[] for _ in texts]
         rows = zip(
-            text_of_word[first].tolist(),
-            ids[first].tolist(),
-            layout.places[first, 0].tolist(),
-            layout.places[last, 1].tolist(),
-            scores.tolist(),
+            text_of_word[entities.first].tolist(),
+            ids[entities.first].tolist(),
+            layout.places[entities.first, 0].tolist(),
+            layout.places[entities.end - 1, 1].tolist(),
+            entities.scores.tolist(),
             strict=True,
         )
         for number, label, start, end, score in rows:
@@ -215,7 +210,7 @@ class Annotator:
             # start == end: white space alone, which a byte-level tokenizer takes for a word
             if start < end and score >= self.min_score:
                 entity = {"start": start, "end": end, "label": self.label_names[label][2:]}
-                found[number].append(entity | {"text": text[start:end], "score": min(score, 1.0)})
+                found[number].append(entity | {"text": text[start:end], "score": score})
         return found
 
 
@@ -279,7 +274,8 @@ def serve_check(model: str, result: SplitResult, *, disable_tqdm: bool = False, 
         aggregation_strategy="simple",
         **options,
     )
-    annotator = Annotator(ner.model, ner.tokenizer, device=ner.device)
+    min_score = result.joint.min_score if result.joint else None
+    annotator = Annotator(ner.model, ner.tokenizer, device=ner.device, min_score=min_score)
     longest = annotator.max_length
     stride = serving_stride(longest)
     served: dict = {"stride": stride, "max_length": longest}

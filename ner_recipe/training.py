@@ -30,7 +30,7 @@ from transformers import (
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, IntervalStrategy, TrainOutput
 
-from jnlpba_dataset import OWNED, column, decode, gather
+from jnlpba_dataset import OWNED, WordValues, column, decode, gather
 from metrics import flatten
 from ner_recipe.arguments import SELECTION_METRIC, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.averaging import WeightAverage
@@ -47,11 +47,17 @@ from ner_recipe.checkpoints import SETTINGS_FILE, began_with, last_checkpoint, w
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
 from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
-from ner_recipe.decoding import first_subtokens, joint_decoding
+from ner_recipe.decoding import (
+    best_min_score,
+    first_subtokens,
+    joint_decoding,
+    leave_out,
+    word_probabilities,
+)
 from ner_recipe.distillation import checksum, find_teachers, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import MemoryShortError, UsageError, enough_memory, use_cores
-from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer
+from ner_recipe.models import agreed_labels, fit_together, least_score, load_model, load_tokenizer
 from ner_recipe.reports.card import write_model_card
 from ner_recipe.reports.files import follow_umask, write_text
 from ner_recipe.reports.history import kept_history, loss_text, mean_loss, training_facts
@@ -82,6 +88,8 @@ def prepare(
     model = load_model(model_args, labels, args.do_train, args.cpu_attention)
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
+    if args.do_train or data_args.min_score is not None:
+        model.config.min_score = data_args.min_score
     fit_together(data_args, tokenizer, model)
     with args.main_process_first(desc="encoding"):
         splits = encode_splits(splits, tokenizer, model_args, data_args, args)
@@ -337,11 +345,12 @@ class SplitScorer:
 
     `result` is that of the last evaluation. Gold goes back from windows to words through the same function as
     the prediction and must equal the corpus, so no batching or sharding can silently drop, repeat or reorder
-    a word.
+    a word. Joint decoding leaves out entities below `min_score`; None: below the score that is best for F1
+    here.
     """
 
-    def __init__(self, split: Split, facts: Mapping[str, str]):
-        self.split = split
+    def __init__(self, split: Split, facts: Mapping[str, str], min_score: float | None = None):
+        self.split, self.min_score = split, min_score
         self.facts = {**facts, **split_facts(split)}
         self.owned = {name: list(column(split.windows, name)) for name in OWNED}
         self.result: SplitResult | None = None
@@ -354,6 +363,7 @@ class SplitScorer:
         if gold != list(column(sentences, "ner_tags")):
             raise RuntimeError("the words that came back from the model are not those of the corpus")
         words = gather(self.owned, log_probabilities)
+        joint_ids, joint_probabilities, min_score = self.decode_jointly(words, gold, names.tolist())
         texts, gold = list(column(sentences, "tokens")), [names[tags].tolist() for tags in gold]
         documents = document_numbers(sentences)
         spaces = list(column(sentences, "spaces")) if "spaces" in sentences.column_names else None
@@ -367,11 +377,22 @@ class SplitScorer:
                 confidence=words.by_sentence(probabilities),
                 facts=self.facts,
             )
-            for ids, probabilities in (first_subtokens(words), joint_decoding(words, names.tolist()))
+            for ids, probabilities in (first_subtokens(words), (joint_ids, joint_probabilities))
         )
-        self.result = dataclasses.replace(plain, joint=joint)
+        self.result = dataclasses.replace(plain, joint=dataclasses.replace(joint, min_score=min_score))
         loss = float(losses.sum(dtype=np.float64) / np.not_equal(output.label_ids, -100).sum())
         return {"loss": loss, **logged_scores(self.result)}
+
+    def decode_jointly(
+        self, words: WordValues, gold: Sequence[Sequence[int]], names: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """The label ids of joint decoding, their probabilities, and the least score of the entities kept."""
+        ids, found = joint_decoding(words, names)
+        min_score = self.min_score
+        if min_score is None:
+            min_score = best_min_score(ids, found, np.concatenate([np.zeros(0, dtype=int), *gold]), names)
+        ids = leave_out(ids, found.scores < min_score, found, names)
+        return ids, word_probabilities(words, names, ids), min_score
 
 
 def split_facts(split: Split) -> dict[str, str]:
@@ -414,7 +435,12 @@ def build_trainer(
     facts: Mapping[str, str],
 ) -> tuple[NerTrainer, dict[str, SplitScorer]]:
     """The Trainer, and a scorer for each split that is evaluated."""
-    scorers = {role: SplitScorer(split, facts) for role, split in splits.items() if role != "train"}
+    min_score = least_score(model.config)
+    scorers = {
+        role: SplitScorer(split, facts, 0.0 if role == "test" and min_score is None else min_score)
+        for role, split in splits.items()
+        if role != "train"
+    }
     try:
         trainer = NerTrainer(
             model=model,
@@ -505,7 +531,18 @@ def evaluate(trainer: NerTrainer, scorers: Mapping[str, SplitScorer]) -> dict[st
         if wanted[role]:
             results[role] = evaluate_split(trainer, role, scorer, facts)
             save_result(trainer, role, results[role])
+        if role == "validation" and wanted[role] and scorer.min_score is None:
+            keep_min_score(trainer, results[role].joint.min_score)
+            if "test" in scorers:
+                scorers["test"].min_score = results[role].joint.min_score
     return results
+
+
+def keep_min_score(trainer: NerTrainer, min_score: float) -> None:
+    """Note in the trained model which entities joint decoding is to leave out."""
+    trainer.model.config.min_score = min_score
+    if trainer.args.do_train and trainer.args.should_save:
+        trainer.model.config.save_pretrained(trainer.args.output_dir)
 
 
 def evaluate_split(
@@ -528,6 +565,10 @@ def save_result(trainer: NerTrainer, role: str, result: SplitResult) -> None:
     for form in served_forms(result.served or {}):
         row = result.served[form]
         served[form] = {"texts": row["texts"], "too_long": row["too_long"], **row["scores"]}
-    joint = {**result.joint.scores, "interval": result.joint.intervals["f1"]}
+    joint = {
+        **result.joint.scores,
+        "min_score": result.joint.min_score,
+        "interval": result.joint.intervals["f1"],
+    }
     scores = {**result.scores, "interval": result.intervals["f1"], "joint": joint, "served": served}
     trainer.save_metrics(prefix, {**result.metrics, **flatten(scores, f"{prefix}_")})

@@ -341,7 +341,7 @@ def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_
         assert says in capsys.readouterr().err
         assert tree(folder) == before
 
-    refused("--min_score", 0.5, says="--min_score: begun with 0.0, now 0.5")
+    refused("--min_score", 0.5, says="--min_score: begun with None, now 0.5")
     refused("--output_format", "parquet", says="--output_format: begun with jsonl, now parquet")
     (source / "b.txt").write_text(texts[1])
     refused(says=f"{source}/b.txt: is a new input")

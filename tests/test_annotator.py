@@ -43,7 +43,7 @@ some_text = st.lists(st.sampled_from(PARTS) | st.text(max_size=6), max_size=40).
 
 @pytest.fixture(scope="module")
 def annotator(trained) -> Annotator:
-    return Annotator(str(trained), buffer=3, batch_tokens=300)
+    return Annotator(str(trained), buffer=3, batch_tokens=300, min_score=0)
 
 
 @settings(
@@ -133,6 +133,25 @@ def test_windows_are_those_of_training(tiny_bert, tiny_roberta, texts, capacity)
             range(len(layout.ids))
         )
         assert layout.lengths.tolist() == [len(one) for one in words]
+
+
+def test_entities_below_the_least_score_are_left_out(trained, annotator, tmp_path):
+    result = read_predictions(trained / "predictions_test.tsv")
+    texts = [text.text for text in plain_texts(result, "sentences")]
+    everything = list(annotator(texts))
+    model = shutil.copytree(trained, tmp_path / "model")
+    config = json.loads((trained / "config.json").read_text())
+    assert (
+        config["min_score"] == json.loads((trained / "eval_results.json").read_text())["eval_joint_min_score"]
+    )
+    (model / "config.json").write_text(json.dumps(config | {"min_score": 0.4}))
+    for least, flag in ((0.4, {}), (0.6, {"min_score": 0.6}), (0.0, {"min_score": 0})):
+        kept = [[one for one in entities if one["score"] >= least] for entities in everything]
+        assert list(Annotator(model, buffer=3, batch_tokens=300, **flag)(texts)) == kept
+        assert sum(map(len, kept)) > 0 and (kept == everything) == (least == 0)
+    (model / "config.json").write_text(json.dumps(config | {"min_score": "0.4"}))
+    with pytest.raises(UsageError, match=r"config.json of .*: min_score is '0.4'; expected a probability"):
+        Annotator(model)
 
 
 def test_a_long_text_is_read_to_its_end(annotator):

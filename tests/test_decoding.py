@@ -15,8 +15,15 @@ from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
 
 from jnlpba_dataset import LABELS, WordValues
-from metrics import score
-from ner_recipe.decoding import first_subtokens, joint_decoding
+from metrics import entities as parse_tags
+from metrics import score as score_tags
+from ner_recipe.decoding import (
+    best_min_score,
+    first_subtokens,
+    joint_decoding,
+    leave_out,
+    word_probabilities,
+)
 from ner_recipe.reports.predictions import format_predictions
 from ner_recipe.reports.result import make_result
 
@@ -42,27 +49,37 @@ def continued(tag: str) -> str:
     return tag.replace("B-", "I-")
 
 
-def best_by_trying(subtokens: list[np.ndarray], names) -> list[str]:
-    """The valid tags of one sentence whose subtokens, each labelled as in training, are the most probable."""
-    best = max(
-        filter(is_valid, itertools.product(names, repeat=len(subtokens))),
-        key=lambda tags: sum(
-            sum(row[names.index(tag if place == 0 else continued(tag))] for place, row in enumerate(rows))
-            for tag, rows in zip(tags, subtokens, strict=True)
-        ),
-    )
-    return list(best)
+def every_sequence(subtokens: list[np.ndarray], names) -> dict[tuple[str, ...], float]:
+    """The probability of each valid sequence of tags of one sentence, labelled as in training."""
+    sequences = {}
+    for tags in filter(is_valid, itertools.product(names, repeat=len(subtokens))):
+        sequences[tags] = np.exp(
+            sum(
+                sum(row[names.index(tag if place == 0 else continued(tag))] for place, row in enumerate(rows))
+                for tag, rows in zip(tags, subtokens, strict=True)
+            )
+        )
+    return sequences
 
 
 @settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(sizes=sizes_of_sentences, names=st.permutations(TWO_TYPES), seed=st.integers(0, 2**32 - 1))
 def test_joint_decoding_finds_what_trying_every_sequence_finds(sizes, names, seed):
     words = words_of(sizes, len(names), seed)
-    ids, probabilities = joint_decoding(words, names)
+    ids, entities = joint_decoding(words, names)
+    probabilities = word_probabilities(words, names, ids)
     subtokens = np.split(words.values, words.starts)[1:]
     of_sentences = words.by_sentence(np.arange(len(ids)))
-    expected = [best_by_trying([subtokens[word] for word in sentence], names) for sentence in of_sentences]
-    assert [[names[tag] for tag in tags] for tags in words.by_sentence(ids)] == expected
+    found = iter(zip(*entities, strict=True))
+    for sentence, tags in zip(of_sentences, words.by_sentence(ids), strict=True):
+        sequences = every_sequence([subtokens[word] for word in sentence], names)
+        tags = tuple(names[tag] for tag in tags)
+        assert tags == max(sequences, key=sequences.get)
+        for entity in sorted(parse_tags(tags), key=lambda entity: entity[1]):
+            with_it = sum(value for other, value in sequences.items() if entity in parse_tags(other))
+            expected = (sentence[0] + entity[1], sentence[0] + entity[2], with_it / sum(sequences.values()))
+            assert next(found) == pytest.approx(expected)
+    assert next(found, None) is None
     for word, tag in enumerate(ids):
         labels = [names[tag], *[continued(names[tag])] * (len(subtokens[word]) - 1)]
         rows = zip(subtokens[word], labels, strict=True)
@@ -73,6 +90,38 @@ def test_joint_decoding_finds_what_trying_every_sequence_finds(sizes, names, see
     firsts = [rows[0] for rows in subtokens]
     assert ids.tolist() == [row.argmax() for row in firsts]
     assert probabilities.tolist() == pytest.approx([np.exp(row.max()) for row in firsts])
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(0, 6), max_size=5),
+    scores=st.randoms(use_true_random=False),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_least_score_is_the_best_of_all_choices(lengths, scores, seed):
+    sizes = [[1] * length for length in lengths]
+    words, others = (words_of(sizes, len(TWO_TYPES), seed + more) for more in (0, 1))
+    ids, found = joint_decoding(words, TWO_TYPES)
+    found = found._replace(scores=np.array([scores.random() for _ in found.scores]))
+    gold = np.where(np.arange(len(ids)) % 3 == 0, joint_decoding(others, TWO_TYPES)[0], ids)
+    gold = joint_decoding(one_hot(gold, lengths), TWO_TYPES)[0]  # valid again
+
+    def f1(least: float) -> float:
+        kept = leave_out(ids, found.scores < least, found, TWO_TYPES)
+        predicted, right = (words.by_sentence(np.array(TWO_TYPES)[tags]) for tags in (kept, gold))
+        entities = zip(found.first, found.end, found.scores, strict=True)
+        assert all((kept[first:end] == 0).all() == (score < least) for first, end, score in entities)
+        return score_tags(right, predicted)["span"]["micro"]["f1"]
+
+    choices = [round(0.05 * step, 2) for step in range(11)]
+    assert best_min_score(ids, found, gold, TWO_TYPES) == max(choices, key=f1)
+
+
+def one_hot(ids, lengths) -> WordValues:
+    """Log-probabilities by which these ids are by far the most probable."""
+    values = np.full((len(ids), len(TWO_TYPES)), -9.0)
+    values[np.arange(len(ids)), ids] = 0
+    return WordValues(values, np.arange(len(ids)), np.array(lengths, dtype=np.int64))
 
 
 def test_every_scorer_agrees_on_valid_sequences():
@@ -94,8 +143,8 @@ def test_every_scorer_agrees_on_valid_sequences():
         ]
         lines = format_predictions(make_result(texts, gold, predicted, resamples=100)).split("\n")
         scores[name] = [
-            score(gold, predicted)["span"]["micro"]["f1"],
-            score(gold, predicted)["span_strict"]["micro"]["f1"],
+            score_tags(gold, predicted)["span"]["micro"]["f1"],
+            score_tags(gold, predicted)["span_strict"]["micro"]["f1"],
             f1_score(gold, predicted),
             f1_score(gold, predicted, mode="strict", scheme=IOB2),
             conlleval.evaluate(lines, boundary="\n")["overall"]["chunks"]["evals"]["f1"],

@@ -183,11 +183,47 @@ def test_evaluating_the_saved_model_gives_the_reported_scores(trained, tmp_path,
             ]
         )
         assert code == 0
-        for name in ("predictions_test.tsv", "predictions_validation.tsv"):
+        for name in ("test", "validation", "test_joint", "validation_joint"):
+            name = f"predictions_{name}.tsv"
             assert (folder / name).read_bytes() == (trained / name).read_bytes()
         loss = read_json(folder, "eval_results.json")["eval_loss"]
         assert loss == pytest.approx(read_json(trained, "eval_results.json")["eval_loss"], rel=5e-3)
         assert not (folder / "model.safetensors").exists()
+
+
+def test_the_least_score_is_chosen_on_validation_and_can_be_given(trained, tmp_path, cache_dir):
+    model = shutil.copytree(trained, tmp_path / "model")
+    config = read_json(trained, "config.json")
+    least = config.pop("min_score")
+    assert least == read_json(trained, "test_results.json")["test_joint_min_score"]
+    (model / "config.json").write_text(json.dumps(config))
+
+    def scores(split: str, *flags: str) -> dict:
+        words = ["--model_name_or_path", str(model), "--dataset_config_name", "sample", *flags]
+        words += [
+            "--cache_dir",
+            str(cache_dir),
+            "--output_dir",
+            str(tmp_path / "out"),
+            "--disable_tqdm",
+            "true",
+        ]
+        assert run_ner.main([*words, "--do_report_page", "false"]) == 0
+        return read_json(tmp_path / "out", f"{split}_results.json")
+
+    chosen = scores("test", "--do_eval", "--do_predict")
+    assert chosen["test_joint_min_score"] == least, "chosen on validation for a model that has none"
+    assert "min_score" not in read_json(model, "config.json")
+    given = {
+        score: scores("eval", "--do_eval", "--min_score", str(score))
+        for score in (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+    }
+    assert max(given, key=lambda score: given[score]["eval_joint_f1"]) == least
+    predicted = [one["eval_joint_span_micro_predicted"] for one in given.values()]
+    assert predicted == sorted(predicted, reverse=True) and predicted[0] > predicted[-1]
+    alone = scores("test", "--do_predict")
+    assert alone["test_joint_min_score"] == 0, "test chooses nothing"
+    assert "joint leaves out" not in (tmp_path / "out" / "classification_report_test.txt").read_text()
 
 
 def test_validation_loss_does_not_depend_on_batches_or_processes(trained, tmp_path, cache_dir):

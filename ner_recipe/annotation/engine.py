@@ -121,7 +121,7 @@ class StockPipeline:
         require_fast(tokenizer)
         longest = longest_text(tokenizer, model.config.name_or_path)
         stride = serving_stride(longest) if settings.stride is None else settings.stride
-        self.tokenizer, self.min_score = tokenizer, settings.min_score
+        self.tokenizer, self.min_score = tokenizer, settings.min_score or 0.0
         refuse_long_stride(stride, tokenizer)
         tokens = settings.batch_tokens or default_batch_tokens(torch.device(settings.device))
         self.batch_size = max(1, tokens // SUBTOKENS)

@@ -32,7 +32,7 @@ class Settings:
     decoding: str
     aggregation_strategy: str | None
     stride: int | None
-    min_score: float
+    min_score: float | None
     input_format: str | None
     lines: bool
     text_column: str
@@ -115,7 +115,12 @@ def add_finding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--stride", type=int, help="for --decoding pipeline (default: a quarter of the model's length)"
     )
-    group.add_argument("--min_score", type=float, default=0.0, help="leave out entities with a lower score")
+    group.add_argument(
+        "--min_score",
+        type=float,
+        help="leave out entities with a lower score (default: as config.json of the model says; "
+        "0 for --decoding pipeline)",
+    )
     group.add_argument(
         "--backend", choices=BACKENDS, default=TORCH, help="onnx: MODEL is a folder that was exported to ONNX"
     )
@@ -159,7 +164,7 @@ def check_ranges(given: argparse.Namespace) -> None:
         value = getattr(given, name)
         if value is not None and not smallest <= value < MOST:
             raise UsageError(f"--{name}: found {value}; expected at least {smallest} and less than {MOST}")
-    if not 0 <= given.min_score <= 1:
+    if given.min_score is not None and not 0 <= given.min_score <= 1:
         raise UsageError(f"--min_score: found {given.min_score}; expected a probability from 0 to 1")
     if given.rank is not None and given.rank >= given.tasks:
         raise UsageError(f"--rank: found {given.rank}; expected less than --tasks, which is {given.tasks}")

@@ -23,7 +23,8 @@ class SplitResult:
     have white space before them in the original text (None: not known). facts: the lines that
     head every report. metrics: the loss and the timings that Trainer measured. served: the scores of
     `pipeline("ner")`, as serving.serve_check returns them. joint: the same split by joint decoding
-    (None: not known), where `predicted` is what each word's first subtoken says.
+    (None: not known), where `predicted` is what each word's first subtoken says. min_score: of a result of
+    joint decoding, the score below which entities were left out.
     """
 
     words: Sequence[Sequence[str]]
@@ -39,6 +40,7 @@ class SplitResult:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     served: Mapping | None = None
     joint: "SplitResult | None" = None
+    min_score: float | None = None
 
 
 def make_result(

@@ -86,11 +86,15 @@ def render_decodings(result: SplitResult) -> list[str]:
         "first: each word alone, by its first subtoken": result.scores["span"]["micro"],
         "joint: the best sequence in which entities start with B-": joint.scores["span"]["micro"],
     }
+    left_out = (
+        [f"joint leaves out entities with a score below {joint.min_score:g}"] if joint.min_score else []
+    )
     return [
         "Decoding (micro average; the rest of this report is about first)",
         "",
         *table(rows),
         "",
+        *left_out,
         f"95 % interval of joint: {in_words(joint.intervals)}",
         "",
     ]
