@@ -52,11 +52,13 @@ def joint_decoding(words: WordValues, label_names: Sequence[str]) -> tuple[np.nd
 
     Returns:
         Label ids of shape (words,), and their entities. The score of an entity is the probability, among all
-        valid sequences of its sentence, of those that have an entity of this type with these two ends.
+        valid sequences of its sentence, of those that have an entity of this type with these two ends. It
+        takes a word's probabilities from its first subtoken. The product over its subtokens would be too
+        certain, because they seldom disagree.
     """
-    scores = whole_word_scores(words, label_names)  # (words, labels)
-    ids = best_valid_sequences(scores, words.lengths, label_names)
+    ids = best_valid_sequences(whole_word_scores(words, label_names), words.lengths, label_names)
     first, end = entity_ends(ids, label_names)
+    scores = words.values[words.starts].astype(np.float64)  # (words, labels)
     return ids, Entities(first, end, entity_scores(scores, words.lengths, label_names, ids, first, end))
 
 
