@@ -203,6 +203,10 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         "repository": json.dumps(run["repository"] or run["output_dir"], ensure_ascii=False),
         "revision": json.dumps(run["revision"]) if run["repository"] and run["revision"] else None,
         "published": bool(run["repository"]),
+        "min_score": next(
+            (f"{values['joint_min_score']:g}" for values in scores.values() if values.get("joint_min_score")),
+            None,
+        ),
         "strategy": pipeline["aggregation_strategy"],
         "stride": pipeline["stride"],
         "max_length": pipeline["max_length"],
