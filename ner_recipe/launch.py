@@ -8,6 +8,7 @@ import datetime
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -77,8 +78,19 @@ def run_command(
     else:
         return 0
     if speaks:
-        print(f"{who}{program}: {message}", file=sys.stderr)
+        # A message may quote a file or a model of unknown origin.
+        print(f"{who}{program}:", "\n".join(map(visible, message.split("\n"))), file=sys.stderr)
     return code
+
+
+def visible(word: str) -> str:
+    """A word whose control characters, which a terminal would obey, are written as escapes."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cf")
+        else character
+        for character in word
+    )
 
 
 def refuse_other_encodings(argv: Sequence[str]) -> None:

@@ -41,10 +41,10 @@ from ner_recipe.batching import batches_by_length, default_batch_tokens
 from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import Entities, joint_decoding
-from ner_recipe.launch import UsageError
+from ner_recipe.launch import UsageError, visible
 from ner_recipe.models import least_score, load_trained
 from ner_recipe.reports.result import FORMS, SplitResult
-from ner_recipe.reports.text import served_forms, visible
+from ner_recipe.reports.text import served_forms
 
 STRATEGIES = tuple(strategy.value for strategy in AggregationStrategy)
 TORCH, ONNX = BACKENDS = ("torch", "onnx")

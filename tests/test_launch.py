@@ -40,6 +40,12 @@ def test_foreseen_errors_are_one_line_with_their_exit_code(capsys):
     assert end() == 0
 
 
+def test_a_message_can_not_command_the_terminal(capsys):
+    """It may quote labels, words or names of files, which others chose."""
+    assert end(work=failing(UsageError("the label \x1b[2Jgene\r\n  expected é"))) == 2
+    assert capsys.readouterr().err == "program.py: error: the label \\x1b[2Jgene\\r\n  expected é\n"
+
+
 def test_a_word_that_no_report_could_hold_is_refused_before_it_is_parsed(capsys):
     assert (
         run_command("program.py", ["--run_name", "caf\udce9"], failing(ZeroDivisionError()), print, "") == 2

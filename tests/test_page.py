@@ -16,6 +16,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 import run_ner
 from ner_recipe.reports import callback
 from ner_recipe.reports.error_analysis import KINDS, sentence_errors
+from ner_recipe.reports.figures import training_curves
 from ner_recipe.reports.files import FIGURES
 from ner_recipe.reports.page import Overview, PageContent, as_script, mistakes, render_page, write_page
 from ner_recipe.reports.predictions import read_predictions
@@ -133,6 +134,13 @@ def test_a_run_without_mistakes_without_training_and_without_entities(tmp_path):
         write_page(tmp_path / str(number), content_of({"validation": result}))
         assert mistakes(result)["rows"] == []
         assert "training_curves" not in (tmp_path / str(number) / "report.html").read_text()
+
+
+def test_the_last_point_of_a_curve_is_of_the_training_not_of_the_restored_model():
+    history = [{"step": step, "loss": 1 / step, "eval_f1": f1} for step, f1 in ((10, 0.6), (20, 0.5))]
+    figure = training_curves([*history, {"step": 20, "train_runtime": 9.0}, {"step": 20, "eval_f1": 0.6}], 10)
+    scores = figure.axes[1].lines[0]
+    assert list(zip(*scores.get_data(), strict=True)) == [(10, 0.6), (20, 0.5)]
 
 
 @pytest.mark.parametrize(("epoch", "said"), [(0.333333, "0.33"), (100.0, "100"), (117.5, "117.5")])

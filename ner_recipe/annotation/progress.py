@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from ner_recipe.annotation.output import CHUNKS, FAILED
 from ner_recipe.annotation.plan import belongs_to, documents_per_byte
 from ner_recipe.annotation.run import Job
-from ner_recipe.reports.text import visible
+from ner_recipe.launch import visible
 
 
 class Progress:

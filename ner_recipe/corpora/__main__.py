@@ -15,11 +15,10 @@ from ner_recipe.checks import cache_problems, corpus_problems, refuse, writing_p
 from ner_recipe.corpora.loading import COLUMN_FLAGS, JNLPBA, load_corpus
 from ner_recipe.corpora.overview import QUANTILES, Overview, describe, pieces, shared
 from ner_recipe.corpora.sources import DOCUMENTS, RECORDS, WORD_LINES
-from ner_recipe.launch import UsageError, run_command
+from ner_recipe.launch import UsageError, run_command, visible
 from ner_recipe.models import load_tokenizer
 from ner_recipe.reports.files import write_text
 from ner_recipe.reports.template import COLOURS, render_template
-from ner_recipe.reports.text import visible
 
 PROGRAM = "python -m ner_recipe.corpora"
 TEMPLATE = Path(__file__).resolve().parent / "overview.html"

@@ -61,9 +61,12 @@ def training_curves(history: History, best_step: int | None) -> Figure:
 
 
 def line(axes: Axes, history: History, name: str, colour: str, label: str, marker: str = "") -> None:
-    points = [(entry["step"], entry[name]) for entry in history if name in entry]
+    points: dict[int, float] = {}
+    for entry in history:
+        if name in entry:  # the evaluation of the restored model comes second at the last step
+            points.setdefault(entry["step"], entry[name])
     if points:
-        axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, markersize=4)
+        axes.plot(*zip(*points.items(), strict=True), color=colour, label=label, marker=marker, markersize=4)
 
 
 def type_scores(f1: Mapping[str, Mapping[str, float]], unit: str) -> Figure:

@@ -3,11 +3,11 @@
 write_split(output_dir, "test", result)
 """
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
 from metrics import AVERAGES
+from ner_recipe.launch import visible
 from ner_recipe.reports.error_analysis import render_kinds
 from ner_recipe.reports.files import REPORTS, files_in, write_text
 from ner_recipe.reports.intervals import in_words
@@ -147,16 +147,6 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
         numbers = f"{row['precision']:9.4f}  {row['recall']:.4f}  {row['f1']:.4f}  {row['support']:7,}"
         lines.append(f"{names[name]:<{width}}  {numbers}")
     return lines
-
-
-def visible(word: str) -> str:
-    """A word whose control characters, which a terminal would obey, are written as escapes."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in ("Cc", "Cf")
-        else character
-        for character in word
-    )
 
 
 def render_mistakes(result: SplitResult, limit: int | None = None) -> str:
