@@ -144,8 +144,8 @@ class DataArguments:
     max_predict_samples: int | None = HfArg(default=None, help="Test on the first N sentences only.")
     min_score: float | None = HfArg(
         default=None,
-        help="Joint decoding leaves out entities with a lower score. If not given: the score in the model's "
-        "config.json; if none is there, as in training, the best on validation.",
+        help="Joint decoding leaves out entities with a lower score. If not given: in a training the best "
+        "value on validation, otherwise min_score in the model's config.json, or 0.",
     )
     do_serve_check: bool = HfArg(
         default=False, help="Score what pipeline('ner') returns for each evaluated split as plain text."
@@ -275,6 +275,10 @@ def early_problems(args: RecipeArguments) -> list[str]:
             "lower --num_processes of accelerate launch"
         )
     return problems + accelerator_problems(args.accelerator_config)
+
+
+def is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def json_value(text: str) -> object:

@@ -28,6 +28,7 @@ from ner_recipe.arguments import (
     DataArguments,
     ModelArguments,
     RecipeArguments,
+    is_probability,
     parse_flags,
 )
 from ner_recipe.checkpoints import checkpoint_problems, deciding_settings, step_in_name
@@ -53,7 +54,6 @@ RANGES = {
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), (0, math.inf)),
     **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
     "seed": (0, 2**32),
-    "min_score": (0, 1),
 }
 
 POSITIVE = ("num_train_epochs", "logging_steps", "eval_steps", "save_steps")
@@ -133,6 +133,8 @@ def setting_problems(
             f"--train_sampling_strategy: found '{args.train_sampling_strategy}', which shows every row in "
             "each epoch; --train_on alternate needs group_by_length"
         )
+    if (found := data_args.min_score) is not None and not is_probability(found):
+        problems.append(f"--min_score: found {found}; expected a probability from 0 to 1")
     problems += number_problems((model_args, data_args, args), RANGES) + choice_problems(args)
     return problems or optimizer_problems(args)
 

@@ -3,11 +3,12 @@
     words = gather(windows, log_probabilities)
     ids, probabilities = first_subtokens(words)                 # as in the literature
     ids, entities = joint_decoding(words, label_names)          # valid sequences only
-    ids = leave_out(ids, entities.scores < min_score, entities, label_names)
+    ids = leave_out(ids, entities, min_score, label_names)
 
 `first_subtokens` chooses each word's tag alone, as `pipeline("ner", aggregation_strategy="first")` does, and
 may begin an entity with I-. `joint_decoding` chooses the tags of a sentence together. An entity of the best
-sequence may still be less likely than not, because many other sequences speak against it: its score tells.
+sequence may still be improbable, because that sequence is only the most probable of many. Its score is its
+own probability.
 """
 
 from collections.abc import Sequence
@@ -63,21 +64,22 @@ def joint_decoding(words: WordValues, label_names: Sequence[str]) -> tuple[np.nd
 
 
 def leave_out(
-    ids: np.ndarray, uncertain: np.ndarray, entities: Entities, label_names: Sequence[str]
+    ids: np.ndarray, entities: Entities, min_score: float, label_names: Sequence[str]
 ) -> np.ndarray:
-    """The label ids with O in place of those entities that are `uncertain`, an array of booleans."""
+    """The label ids with O in place of the entities whose score is below `min_score`."""
+    uncertain = entities.scores < min_score
     # +1 where such an entity starts and -1 where it ends: entities do not overlap.
     steps = np.zeros(len(ids) + 1, dtype=np.int64)
     steps[entities.first[uncertain]] += 1
-    np.subtract.at(steps, entities.end[uncertain], 1)
+    steps[entities.end[uncertain]] -= 1
     return np.where(np.cumsum(steps[:-1]) > 0, list(label_names).index("O"), ids)
 
 
 def best_min_score(ids: np.ndarray, found: Entities, gold: np.ndarray, label_names: Sequence[str]) -> float:
-    """The least score of the entities to keep for the highest F1: 0, 0.05, 0.1 ... or 0.5.
+    """The min_score with the highest F1 among 0, 0.05, 0.1 ... 0.5; the lowest if several are equal.
 
-    Of several with the same F1, the lowest. If scores are exact probabilities, the best one is half of the F1
-    that it reaches, so never above 0.5 (Lipton, Elkan and Narayanaswamy, 2014).
+    With exact probabilities the best one is half of the F1 that it reaches, so never above 0.5 (Lipton, Elkan
+    and Narayanaswamy, 2014).
 
     Args:
         ids, found: what joint_decoding returned.
@@ -91,12 +93,6 @@ def best_min_score(ids: np.ndarray, found: Entities, gold: np.ndarray, label_nam
     kept = found.scores >= choices[:, None]  # (choices, entities)
     f1 = 2 * (kept & right).sum(axis=1) / np.maximum(kept.sum(axis=1) + len(first), 1)
     return float(choices[f1.argmax()])
-
-
-def word_probabilities(words: WordValues, label_names: Sequence[str], ids: np.ndarray) -> np.ndarray:
-    """The probability of each word's tag, shape (words,): the geometric mean over its subtokens."""
-    scores = whole_word_scores(words, label_names)[np.arange(len(ids)), ids]
-    return np.exp(scores / np.diff(words.starts, append=len(words.values)))
 
 
 def whole_word_scores(words: WordValues, label_names: Sequence[str]) -> np.ndarray:
@@ -120,7 +116,7 @@ def best_valid_sequences(scores: np.ndarray, lengths: np.ndarray, label_names: S
         Label ids, shape (words,).
     """
     steps = valid_steps(label_names)
-    _, places = words_by_place(lengths)
+    places = words_by_place(lengths)
     best = np.full((len(lengths), len(label_names)), -np.inf)
     came_from = np.zeros(scores.shape, dtype=np.int16)
     for place, rows in enumerate(places):
@@ -164,60 +160,52 @@ def entity_scores(
     before, after, total = sums_of_sequences(scores, lengths, label_names)
     own = np.append(scores[np.arange(len(ids)), ids], 0)  # reduceat needs a place for the end of the last
     inside = np.add.reduceat(own, np.stack([first, end], axis=1).ravel())[::2] if len(first) else own[:0]
-    sentence = np.repeat(np.arange(len(lengths)), lengths)[first]
-    return np.exp(np.minimum(before[first] + inside + after[end - 1] - total[sentence], 0))
+    return np.exp(np.minimum(before[first] + inside + after[end - 1] - total[first], 0))
 
 
 def sums_of_sequences(
     scores: np.ndarray, lengths: np.ndarray, label_names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logarithms of sums over valid sequences (the forward-backward algorithm).
+    """Logarithms of sums over valid sequences (the forward-backward algorithm), each of shape (words,).
 
     Returns:
-        before: of all tags before each word, shape (words,). after: of all tags after each word, the first
-        of which is not I-; shape (words,). total: of all tags of each sentence, shape (sentences,).
+        before: of all tags before each word. after: of all tags after each word, the first of which is not
+        I-. total: of all tags of the word's sentence.
     """
     names = list(label_names)
-    inside = [label for label, name in enumerate(names) if name.startswith("I-")]
-    begins = [names.index("B-" + names[label][2:]) for label in inside]
+    inside = np.array([label for label, name in enumerate(names) if name.startswith("I-")], dtype=np.int64)
+    begins = np.array([names.index("B-" + names[label][2:]) for label in inside], dtype=np.int64)
     not_inside = np.setdiff1d(np.arange(len(names)), inside)
-    order, places = words_by_place(lengths)
-    before, after, total = np.zeros(len(scores)), np.zeros(len(scores)), np.zeros(len(lengths))
-    rest = np.zeros(scores.shape)  # of all tags after a word, for each tag of the word
-    for place in reversed(range(len(places))):
-        following = scores[places[place]] + rest[places[place]]  # (sentences, labels)
-        others = np.logaddexp.reduce(following[:, not_inside], axis=1)
-        if place == 0:
-            total[order[: len(others)]] = others
-            break
-        rows = places[place - 1][: len(others)]
-        after[rows] = others
-        rest[rows] = others[:, None]
-        inner = np.logaddexp(others[:, None], following[:, inside])
-        for columns in (begins, inside):
-            rest[rows[:, None], columns] = inner
-    previous = np.empty((0, len(names)))
+    places = words_by_place(lengths)
+    before, after = np.zeros(len(scores)), np.zeros(len(scores))
+    upto = scores.copy()  # of a word's tag and all tags before it: (words, labels)
     for place, rows in enumerate(places):
-        sums = scores[rows]  # of a word's tag and all tags before it: (sentences, labels)
         if place == 0:
-            sums[:, inside] = -np.inf
-        else:
-            previous = previous[: len(rows)]
-            before[rows] = np.logaddexp.reduce(previous, axis=1)
-            sums += before[rows, None]
-            entered = np.logaddexp(previous[:, begins], previous[:, inside])
-            sums[:, inside] = scores[rows][:, inside] + entered
-        previous = sums
-    return before, after, total
+            upto[rows[:, None], inside] = -np.inf
+            continue
+        previous = upto[rows - 1]
+        before[rows] = np.logaddexp.reduce(previous, axis=1)
+        upto[rows] += before[rows, None]
+        entered = np.logaddexp(previous[:, begins], previous[:, inside])
+        upto[rows[:, None], inside] = scores[rows[:, None], inside] + entered
+    rest = np.zeros(scores.shape)  # of all tags after a word, for each tag of the word: (words, labels)
+    for rows in reversed(places[1:]):
+        following = scores[rows] + rest[rows]
+        after[rows - 1] = np.logaddexp.reduce(following[:, not_inside], axis=1)
+        rest[rows - 1] = after[rows - 1, None]
+        continued = np.logaddexp(after[rows - 1, None], following[:, inside])
+        for columns in (begins, inside):
+            rest[rows[:, None] - 1, columns] = continued
+    return before, after, np.logaddexp.reduce(upto + rest, axis=1)
 
 
-def words_by_place(lengths: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The sentences, longest first, and for each place the words there of those that are so long."""
+def words_by_place(lengths: np.ndarray) -> list[np.ndarray]:
+    """For each place in a sentence, the words there, those of the longest sentences first."""
     order = np.argsort(-lengths, kind="stable")
     starts, sizes = (np.cumsum(lengths) - lengths)[order], lengths[order]
     longest = int(sizes[0]) if len(sizes) else 0
     counts = np.searchsorted(-sizes, -np.arange(longest), side="left")
-    return order, [starts[:count] + place for place, count in enumerate(counts)]
+    return [starts[:count] + place for place, count in enumerate(counts)]
 
 
 def valid_steps(label_names: Sequence[str]) -> np.ndarray:

@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ner_recipe.arguments import DataArguments, ModelArguments
+from ner_recipe.arguments import DataArguments, ModelArguments, is_probability
 from ner_recipe.attention import CPU_ATTENTION
 from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.dropout import use_cheap_dropout
@@ -186,6 +186,8 @@ def load_model(
         if not fine_tune:
             check_labels(config.id2label, labels, model_args.model_name_or_path)
         config.update(dropout)
+        if fine_tune:
+            config.min_score = None  # that of the model to begin with says nothing about the new one
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: number for number, label in enumerate(labels)}
         with quiet_transformers():
@@ -232,17 +234,18 @@ def load_trained(
     return model, tokenizer
 
 
-def least_score(config: PreTrainedConfig) -> float | None:
+def min_score_of(config: PreTrainedConfig) -> float | None:
     """The score below which joint decoding leaves out entities, as config.json says; None: it does not.
 
     Raises:
         UsageError: it is not a probability.
     """
     found = getattr(config, "min_score", None)
-    if found is None or (isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= 1):
+    if found is None or is_probability(found):
         return found
     raise UsageError(
-        f"config.json of {config.name_or_path}: min_score is {found!r}; expected a probability from 0 to 1"
+        f"config.json of {config.name_or_path}: found min_score {found!r}; expected a probability from 0 to "
+        "1; correct it there"
     )
 
 

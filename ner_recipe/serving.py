@@ -37,12 +37,13 @@ from ner_recipe.annotation.windows import (
     padded_batch,
     without_space,
 )
+from ner_recipe.arguments import is_probability
 from ner_recipe.batching import batches_by_length, default_batch_tokens
 from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import Entities, joint_decoding
 from ner_recipe.launch import UsageError, visible
-from ner_recipe.models import least_score, load_trained
+from ner_recipe.models import load_trained, min_score_of
 from ner_recipe.reports.result import FORMS, SplitResult
 from ner_recipe.reports.text import served_forms
 
@@ -86,13 +87,14 @@ class Annotator:
         batch_tokens: subtokens in a batch, padding included. If None, 1,024 on a CPU, whose caches they fit
             better, and 16,384 elsewhere.
         buffer: how many texts, at least one, are read ahead and sorted by length.
-        min_score: entities with a lower score are left out. If None, the score in the model's config.json,
-            which run_ner.py chose on validation; 0 if there is none.
+        min_score: entities with a lower score are left out. If None: the one in the model's config.json,
+            which the training chose on validation, or 0.
 
     Raises:
         AlignmentError: a slow tokenizer.
-        ValueError: another backend, or no buffer.
-        UsageError: no such model, missing or broken weights, or a tokenizer of another model.
+        ValueError: another backend, no buffer, or a min_score that is no probability.
+        UsageError: no such model, missing or broken weights, a tokenizer of another model, or a min_score in
+            config.json that is no probability.
         ServeError: the tokenizer does not say how long a text the model takes, or the labels are not IOB2.
     """
 
@@ -112,6 +114,8 @@ class Annotator:
             raise ValueError(f"backend: found '{backend}'; expected {' or '.join(BACKENDS)}")
         if buffer < 1:
             raise ValueError(f"buffer: found {buffer}; expected at least 1 text")
+        if min_score is not None and not is_probability(min_score):
+            raise ValueError(f"min_score: found {min_score!r}; expected a probability from 0 to 1")
         if isinstance(model, str | Path) and backend == ONNX:
             model, tokenizer = OnnxModel(model), AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         elif isinstance(model, str | Path):
@@ -121,7 +125,7 @@ class Annotator:
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
         self.batch_tokens = batch_tokens or default_batch_tokens(self.model.device)
         self.buffer = buffer
-        self.min_score = (least_score(model.config) or 0.0) if min_score is None else min_score
+        self.min_score = (min_score_of(model.config) or 0.0) if min_score is None else min_score
         self.label_names = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.max_length = longest_text(tokenizer, model.config.name_or_path)
         self.frame = special_frame(tokenizer)

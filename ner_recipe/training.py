@@ -6,6 +6,7 @@ trainer, scorers = build_trainer(model, tokenizer, splits, args, facts)
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import sys
@@ -52,15 +53,15 @@ from ner_recipe.decoding import (
     first_subtokens,
     joint_decoding,
     leave_out,
-    word_probabilities,
 )
 from ner_recipe.distillation import checksum, find_teachers, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import MemoryShortError, UsageError, enough_memory, use_cores
-from ner_recipe.models import agreed_labels, fit_together, least_score, load_model, load_tokenizer
+from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer, min_score_of
 from ner_recipe.reports.card import write_model_card
 from ner_recipe.reports.files import follow_umask, write_text
 from ner_recipe.reports.history import kept_history, loss_text, mean_loss, training_facts
+from ner_recipe.reports.record import unusual_protocol
 from ner_recipe.reports.result import SplitResult, make_result, with_facts
 from ner_recipe.reports.text import served_forms
 from ner_recipe.serving import longest_text
@@ -88,7 +89,9 @@ def prepare(
     model = load_model(model_args, labels, args.do_train, args.cpu_attention)
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
-    if args.do_train or data_args.min_score is not None:
+    if args.do_train and unusual_protocol(data_args, do_train=True) and data_args.min_score is None:
+        data_args.min_score = 0.0  # it is not chosen on what the model was trained on, nor on test
+    if data_args.min_score is not None:
         model.config.min_score = data_args.min_score
     fit_together(data_args, tokenizer, model)
     with args.main_process_first(desc="encoding"):
@@ -345,8 +348,8 @@ class SplitScorer:
 
     `result` is that of the last evaluation. Gold goes back from windows to words through the same function as
     the prediction and must equal the corpus, so no batching or sharding can silently drop, repeat or reorder
-    a word. Joint decoding leaves out entities below `min_score`; None: below the score that is best for F1
-    here.
+    a word. Joint decoding leaves out entities with a score below `min_score`; None: below the one that is
+    best here.
     """
 
     def __init__(self, split: Split, facts: Mapping[str, str], min_score: float | None = None):
@@ -363,7 +366,8 @@ class SplitScorer:
         if gold != list(column(sentences, "ner_tags")):
             raise RuntimeError("the words that came back from the model are not those of the corpus")
         words = gather(self.owned, log_probabilities)
-        joint_ids, joint_probabilities, min_score = self.decode_jointly(words, gold, names.tolist())
+        joint_ids, min_score = self.decode_jointly(words, gold, names.tolist())
+        ids, probabilities = first_subtokens(words)
         texts, gold = list(column(sentences, "tokens")), [names[tags].tolist() for tags in gold]
         documents = document_numbers(sentences)
         spaces = list(column(sentences, "spaces")) if "spaces" in sentences.column_names else None
@@ -374,25 +378,28 @@ class SplitScorer:
                 words.by_sentence(names[ids]),
                 documents=documents,
                 spaces=spaces,
-                confidence=words.by_sentence(probabilities),
                 facts=self.facts,
+                **more,
             )
-            for ids, probabilities in (first_subtokens(words), (joint_ids, joint_probabilities))
+            for ids, more in (
+                (ids, {"confidence": words.by_sentence(probabilities)}),
+                (joint_ids, {"min_score": min_score}),
+            )
         )
-        self.result = dataclasses.replace(plain, joint=dataclasses.replace(joint, min_score=min_score))
+        self.result = dataclasses.replace(plain, joint=joint)
         loss = float(losses.sum(dtype=np.float64) / np.not_equal(output.label_ids, -100).sum())
         return {"loss": loss, **logged_scores(self.result)}
 
     def decode_jointly(
         self, words: WordValues, gold: Sequence[Sequence[int]], names: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """The label ids of joint decoding, their probabilities, and the least score of the entities kept."""
+    ) -> tuple[np.ndarray, float]:
+        """The label ids of joint decoding, and the min_score that was applied."""
         ids, found = joint_decoding(words, names)
         min_score = self.min_score
         if min_score is None:
-            min_score = best_min_score(ids, found, np.concatenate([np.zeros(0, dtype=int), *gold]), names)
-        ids = leave_out(ids, found.scores < min_score, found, names)
-        return ids, word_probabilities(words, names, ids), min_score
+            flat = np.fromiter(itertools.chain.from_iterable(gold), np.int64)
+            min_score = best_min_score(ids, found, flat, names)
+        return leave_out(ids, found, min_score, names), min_score
 
 
 def split_facts(split: Split) -> dict[str, str]:
@@ -435,9 +442,10 @@ def build_trainer(
     facts: Mapping[str, str],
 ) -> tuple[NerTrainer, dict[str, SplitScorer]]:
     """The Trainer, and a scorer for each split that is evaluated."""
-    min_score = least_score(model.config)
+    known = min_score_of(model.config)
+    chosen_here = args.do_train and known is None
     scorers = {
-        role: SplitScorer(split, facts, 0.0 if role == "test" and min_score is None else min_score)
+        role: SplitScorer(split, facts, None if chosen_here and role == "validation" else known or 0.0)
         for role, split in splits.items()
         if role != "train"
     }
@@ -531,18 +539,18 @@ def evaluate(trainer: NerTrainer, scorers: Mapping[str, SplitScorer]) -> dict[st
         if wanted[role]:
             results[role] = evaluate_split(trainer, role, scorer, facts)
             save_result(trainer, role, results[role])
-        if role == "validation" and wanted[role] and scorer.min_score is None:
-            keep_min_score(trainer, results[role].joint.min_score)
-            if "test" in scorers:
-                scorers["test"].min_score = results[role].joint.min_score
+            if scorer.min_score is None:
+                keep_min_score(trainer, scorers, results[role].joint.min_score)
     return results
 
 
-def keep_min_score(trainer: NerTrainer, min_score: float) -> None:
-    """Note in the trained model which entities joint decoding is to leave out."""
+def keep_min_score(trainer: NerTrainer, scorers: Mapping[str, SplitScorer], min_score: float) -> None:
+    """Write the min_score that validation chose into config.json of the trained model; test is read by it."""
     trainer.model.config.min_score = min_score
-    if trainer.args.do_train and trainer.args.should_save:
+    if trainer.args.should_save:
         trainer.model.config.save_pretrained(trainer.args.output_dir)
+    if "test" in scorers:
+        scorers["test"].min_score = min_score
 
 
 def evaluate_split(

@@ -191,14 +191,19 @@ def test_evaluating_the_saved_model_gives_the_reported_scores(trained, tmp_path,
         assert not (folder / "model.safetensors").exists()
 
 
-def test_the_least_score_is_chosen_on_validation_and_can_be_given(trained, tmp_path, cache_dir):
-    model = shutil.copytree(trained, tmp_path / "model")
-    config = read_json(trained, "config.json")
-    least = config.pop("min_score")
-    assert least == read_json(trained, "test_results.json")["test_joint_min_score"]
-    (model / "config.json").write_text(json.dumps(config))
+def test_min_score_is_chosen_on_validation_kept_and_said(trained, tmp_path, cache_dir):
+    chosen = read_json(trained, "config.json")["min_score"]
+    assert chosen > 0, "or the tests of what is left out say nothing"
+    for split in ("eval", "test"):
+        assert read_json(trained, f"{split}_results.json")[f"{split}_joint_min_score"] == chosen
+    assert (
+        f"joint leaves out entities with a score below {chosen:g}"
+        in (trained / "classification_report_test.txt").read_text()
+    )
+    for name in ("README.md", "report.html"):
+        assert f"a probability below {chosen:g}" in (trained / name).read_text()
 
-    def scores(split: str, *flags: str) -> dict:
+    def score(split: str, model: Path, *flags: str) -> dict:
         words = ["--model_name_or_path", str(model), "--dataset_config_name", "sample", *flags]
         words += [
             "--cache_dir",
@@ -211,19 +216,36 @@ def test_the_least_score_is_chosen_on_validation_and_can_be_given(trained, tmp_p
         assert run_ner.main([*words, "--do_report_page", "false"]) == 0
         return read_json(tmp_path / "out", f"{split}_results.json")
 
-    chosen = scores("test", "--do_eval", "--do_predict")
-    assert chosen["test_joint_min_score"] == least, "chosen on validation for a model that has none"
-    assert "min_score" not in read_json(model, "config.json")
     given = {
-        score: scores("eval", "--do_eval", "--min_score", str(score))
-        for score in (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+        value: score("eval", trained, "--do_eval", "--min_score", f"{value:g}") for value in (0, chosen, 1)
     }
-    assert max(given, key=lambda score: given[score]["eval_joint_f1"]) == least
-    predicted = [one["eval_joint_span_micro_predicted"] for one in given.values()]
-    assert predicted == sorted(predicted, reverse=True) and predicted[0] > predicted[-1]
-    alone = scores("test", "--do_predict")
-    assert alone["test_joint_min_score"] == 0, "test chooses nothing"
+    f1 = {value: row["eval_joint_f1"] for value, row in given.items()}
+    assert f1[0] < f1[chosen] > f1[1] == 0 == given[1]["eval_joint_span_micro_predicted"]
+
+    model = shutil.copytree(trained, tmp_path / "model")
+    config = read_json(trained, "config.json")
+    del config["min_score"]
+    (model / "config.json").write_text(json.dumps(config))
+    alone = score("test", model, "--do_eval", "--do_predict")
+    assert alone["test_joint_min_score"] == 0, "only a training chooses"
     assert "joint leaves out" not in (tmp_path / "out" / "classification_report_test.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--min_score", "0.3"], 0.3),
+        (["--train_split_name", "train+validation"], 0.0),  # not chosen on what it was trained on
+        (["--eval_split_name", "test"], 0.0),
+        (["--eval_strategy", "no", "--do_eval", "false", "--load_best_model_at_end", "false"], None),
+    ],
+)
+def test_min_score_is_chosen_on_held_out_data_only(flags, expected, trained, sample_flags, tmp_path):
+    """The training begins with a model that has one, which says nothing about the new model."""
+    more = ["--model_name_or_path", str(trained), "--max_steps", "1", "--do_report_page", "false", *flags]
+    assert run_ner.main([*sample_flags, *more, "--output_dir", str(tmp_path / "out")]) == 0
+    assert read_json(tmp_path / "out", "config.json")["min_score"] == expected
+    assert read_json(tmp_path / "out", "test_results.json")["test_joint_min_score"] == (expected or 0.0)
 
 
 def test_validation_loss_does_not_depend_on_batches_or_processes(trained, tmp_path, cache_dir):

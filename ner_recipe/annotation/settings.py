@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ner_recipe.arguments import MOST, PlainParser
+from ner_recipe.arguments import MOST, PlainParser, is_probability
 from ner_recipe.formats.files import READABLE
 from ner_recipe.launch import UsageError, cpu_has_bf16
 from ner_recipe.serving import BACKENDS, JOINT, ONNX, TORCH
@@ -118,8 +118,8 @@ def add_finding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--min_score",
         type=float,
-        help="leave out entities with a lower score (default: as config.json of the model says; "
-        "0 for --decoding pipeline)",
+        help="leave out entities with a lower score (default: min_score in the model's config.json; "
+        "0 with --decoding pipeline)",
     )
     group.add_argument(
         "--backend", choices=BACKENDS, default=TORCH, help="onnx: MODEL is a folder that was exported to ONNX"
@@ -164,7 +164,7 @@ def check_ranges(given: argparse.Namespace) -> None:
         value = getattr(given, name)
         if value is not None and not smallest <= value < MOST:
             raise UsageError(f"--{name}: found {value}; expected at least {smallest} and less than {MOST}")
-    if given.min_score is not None and not 0 <= given.min_score <= 1:
+    if given.min_score is not None and not is_probability(given.min_score):
         raise UsageError(f"--min_score: found {given.min_score}; expected a probability from 0 to 1")
     if given.rank is not None and given.rank >= given.tasks:
         raise UsageError(f"--rank: found {given.rank}; expected less than --tasks, which is {given.tasks}")

@@ -23,8 +23,8 @@ class SplitResult:
     have white space before them in the original text (None: not known). facts: the lines that
     head every report. metrics: the loss and the timings that Trainer measured. served: the scores of
     `pipeline("ner")`, as serving.serve_check returns them. joint: the same split by joint decoding
-    (None: not known), where `predicted` is what each word's first subtoken says. min_score: of a result of
-    joint decoding, the score below which entities were left out.
+    (None: not known), where `predicted` is what each word's first subtoken says. min_score: the score
+    below which joint decoding left out entities (None: another decoding).
     """
 
     words: Sequence[Sequence[str]]

@@ -246,7 +246,7 @@ class Search:
         splits = encode_splits(self.splits, self.trainer.processing_class, model_args, data_args, self.args)
         self.trainer.train_dataset = splits["train"].windows
         self.trainer.eval_dataset = splits["validation"].windows
-        self.trainer.compute_metrics = SplitScorer(splits["validation"], {})
+        self.trainer.compute_metrics = SplitScorer(splits["validation"], {}, data_args.min_score)
         labels = label_names(splits["train"].sentences)
         return load_model(model_args, labels, True, self.args.cpu_attention)
 
