@@ -548,7 +548,9 @@ def keep_min_score(trainer: NerTrainer, scorers: Mapping[str, SplitScorer], min_
     """Write the min_score that validation chose into config.json of the trained model; test is read by it."""
     trainer.model.config.min_score = min_score
     if trainer.args.should_save:
-        trainer.model.config.save_pretrained(trainer.args.output_dir)
+        path = Path(trainer.args.output_dir, "config.json")
+        saved = json.loads(path.read_text()) | {"min_score": min_score}
+        write_text(path, json.dumps(saved, indent=2, sort_keys=True) + "\n")  # whole or not at all
     if "test" in scorers:
         scorers["test"].min_score = min_score
 

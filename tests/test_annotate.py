@@ -312,7 +312,7 @@ def test_the_pipelines_answers_are_those_of_the_pipeline(strategy, trained, text
 def test_min_score_and_parquet(trained, texts, tmp_path):
     (tmp_path / "in.txt").write_text("\n".join(text.replace("\n", " ") for text in texts))
     words = [trained, tmp_path / "in.txt", "--lines", "--with_text", "--output_format", "parquet"]
-    run(*words, "--output_dir", tmp_path / "all")
+    run(*words, "--output_dir", tmp_path / "all", "--min_score", 0)
     everything = pq.read_table(tmp_path / "all" / "part-00000-00000.parquet").to_pylist()
     scores = sorted(one["score"] for row in everything for one in row["entities"])
     least = scores[len(scores) // 2]
@@ -324,6 +324,21 @@ def test_min_score_and_parquet(trained, texts, tmp_path):
     assert [row["text"] for row in sure] == [text.replace("\n", " ") for text in texts]
     for row, fewer in zip(everything, sure, strict=True):
         assert fewer["entities"] == [one for one in row["entities"] if one["score"] >= least]
+    model = shutil.copytree(trained, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text()) | {"min_score": least - 5e-5}
+    (model / "config.json").write_text(json.dumps(config))
+    run(model, *words[1:], "--output_dir", tmp_path / "own")
+    assert pq.read_table(tmp_path / "own" / "part-00000-00000.parquet").to_pylist() == sure
+    assert (
+        json.loads((tmp_path / "own" / "manifest.json").read_text())["settings"]["min_score"] == least - 5e-5
+    )
+    for name, folder in (("with", model), ("without", trained)):
+        run(folder, *words[1:], "--decoding", "pipeline", "--output_dir", tmp_path / name)
+    pipelines = [
+        pq.read_table(tmp_path / name / "part-00000-00000.parquet").to_pylist()
+        for name in ("with", "without")
+    ]
+    assert pipelines[0] == pipelines[1], "the pipeline knows no min_score"
 
 
 def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_path, capsys):
@@ -341,7 +356,8 @@ def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_
         assert says in capsys.readouterr().err
         assert tree(folder) == before
 
-    refused("--min_score", 0.5, says="--min_score: begun with None, now 0.5")
+    config = json.loads((model / "config.json").read_text())
+    refused("--min_score", 0.9, says=f"--min_score: begun with {config['min_score']}, now 0.9")
     refused("--output_format", "parquet", says="--output_format: begun with jsonl, now parquet")
     (source / "b.txt").write_text(texts[1])
     refused(says=f"{source}/b.txt: is a new input")
@@ -358,6 +374,10 @@ def test_another_model_other_settings_or_inputs_are_refused(trained, texts, tmp_
     (folder / "manifest.json").write_text(json.dumps(manifest))
     before = tree(folder)
     refused(says=f"torch: begun with version 1.0, now {now}")
+    del manifest["versions"]["scores of joint decoding"]  # as before scores were probabilities of entities
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = tree(folder)
+    refused(says="scores of joint decoding: begun with version None, now 2")
 
 
 def test_files_of_one_name_have_different_ids_and_entities_of_the_input_do_no_harm(trained, texts, tmp_path):

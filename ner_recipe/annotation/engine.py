@@ -4,6 +4,7 @@ engine = load_engine(local_folder("outputs/quickstart", None), settings)
 for answers in engine.annotate_chunks([["Interleukin-4 induces GATA-3."]]): ...
 """
 
+import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from huggingface_hub import snapshot_download
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     pipeline,
@@ -26,7 +28,7 @@ from ner_recipe.annotation.onnx_model import MODEL, OnnxModel, require_file
 from ner_recipe.annotation.settings import PIPELINE, Settings
 from ner_recipe.batching import default_batch_tokens
 from ner_recipe.launch import UsageError
-from ner_recipe.models import load_trained, model_errors, resolve_model
+from ner_recipe.models import load_trained, min_score_of, model_errors, resolve_model
 from ner_recipe.serving import ONNX, TORCH, Annotator, longest_text, serving_stride
 
 FLAG = "MODEL"
@@ -73,10 +75,22 @@ def load_engine(folder: Path, settings: Settings) -> "Annotator | StockPipeline"
     )
 
 
+def with_min_score(settings: Settings, folder: Path) -> Settings:
+    """The settings with the min_score that is applied: the model's own if none is given."""
+    if settings.min_score is not None:
+        return settings
+    known = None if settings.decoding == PIPELINE else min_score_of(load_config(folder))
+    return dataclasses.replace(settings, min_score=known or 0.0)
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    with model_errors(str(folder), FLAG):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
 def entity_labels(folder: Path) -> list[str]:
     """The labels of the entities that a model finds."""
-    with model_errors(str(folder), FLAG):
-        names = AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label.values()
+    names = load_config(folder).id2label.values()
     return sorted({name.removeprefix("B-").removeprefix("I-") for name in names} - {"O"})
 
 
@@ -121,7 +135,7 @@ class StockPipeline:
         require_fast(tokenizer)
         longest = longest_text(tokenizer, model.config.name_or_path)
         stride = serving_stride(longest) if settings.stride is None else settings.stride
-        self.tokenizer, self.min_score = tokenizer, settings.min_score or 0.0
+        self.tokenizer, self.min_score = tokenizer, settings.min_score
         refuse_long_stride(stride, tokenizer)
         tokens = settings.batch_tokens or default_batch_tokens(torch.device(settings.device))
         self.batch_size = max(1, tokens // SUBTOKENS)

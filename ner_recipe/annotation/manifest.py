@@ -18,10 +18,11 @@ from ner_recipe.annotation.plan import InputFile, sha256
 from ner_recipe.annotation.settings import Settings
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.files import write_text
-from ner_recipe.serving import ONNX, TORCH
+from ner_recipe.serving import JOINT, ONNX, TORCH
 
 MANIFEST = "manifest.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+SCORES = {"scores of joint decoding": "2"}  # probabilities of entities; 1 were means over their words
 # What tokenizer and model are loaded from. The reports of a run lie beside it.
 TOKENIZER_FILES = (
     *("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model"),
@@ -50,7 +51,8 @@ def package_versions(settings: Settings) -> dict[str, str]:
     """The versions of the packages that may change the bytes of the output. Parquet names its writer's."""
     names = (*PACKAGES, *(["pyarrow"] if settings.output_format == "parquet" else []))
     versions = {name: importlib.metadata.version(name) for name in names}
-    return versions | ({"onnxruntime": runtime().__version__} if settings.backend == ONNX else {})
+    versions |= {"onnxruntime": runtime().__version__} if settings.backend == ONNX else {}
+    return versions | (SCORES if settings.decoding == JOINT else {})
 
 
 def model_files(backend: str) -> list[str]:

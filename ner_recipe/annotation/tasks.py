@@ -9,7 +9,13 @@ import argparse
 
 import torch
 
-from ner_recipe.annotation.engine import check_device, entity_labels, load_engine, local_folder
+from ner_recipe.annotation.engine import (
+    check_device,
+    entity_labels,
+    load_engine,
+    local_folder,
+    with_min_score,
+)
 from ner_recipe.annotation.manifest import MANIFEST, claim, manifest_of
 from ner_recipe.annotation.output import refuse_labels
 from ner_recipe.annotation.plan import input_files, refuse_idle_flags, sources_of
@@ -33,6 +39,7 @@ def prepare(given: argparse.Namespace, settings: Settings, *, load: bool = True)
         check_device(settings.device)
     use_cores(torch.device(settings.device))
     model = local_folder(given.model, given.model_revision, settings.backend)
+    settings = with_min_score(settings, model)
     refuse_labels(settings.convert_to, entity_labels(model))
     files = input_files(given.inputs, given.output_dir, settings)
     refuse_idle_flags(given, files)
