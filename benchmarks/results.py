@@ -32,13 +32,13 @@ SCORES = {  # name in a row -> name in all_results.json
     "eval_joint_f1": "eval_joint_span_micro_f1",
     "test_entities": "test_entities",
 }
-COLUMNS = {
-    "F1": "test_f1",
+COLUMNS = {"F1": "test_f1", "joint F1": "test_joint_f1"}
+MORE_COLUMNS = {
     "precision": "test_precision",
     "recall": "test_recall",
-    "joint F1": "test_joint_f1",
+    "macro F1": "test_macro_f1",
+    "word F1": "test_word_f1",
 }
-MORE_COLUMNS = {"macro F1": "test_macro_f1", "word F1": "test_word_f1"}
 FORMS = ("sentences", "abstracts")
 STRATEGIES = ("none", "simple", "first", "average", "max", "joint")  # the last is the Annotator
 TEXT_COLUMNS = ("settings", "commit", "seeds", "text", "device")
