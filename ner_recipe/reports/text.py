@@ -69,7 +69,7 @@ def render_scores(role: str, result: SplitResult) -> str:
             "",
             *table({name: scores[key]["micro"] for key, name in OTHER_READINGS.items()}),
             "",
-            "Words (one tag per word, that of its first subtoken; averages without O)",
+            "Words (one tag per word; averages without O)",
             "",
             *table(scores["word"]),
             "",
@@ -87,7 +87,9 @@ def render_decodings(result: SplitResult) -> list[str]:
         "joint: the best sequence in which entities start with B-": joint.scores["span"]["micro"],
     }
     left_out = (
-        [f"joint leaves out entities with a score below {joint.min_score:g}"] if joint.min_score else []
+        [f"joint leaves out entities with a score below {joint.min_score:g} (min_score)"]
+        if joint.min_score
+        else []
     )
     return [
         "Decoding (micro average; the rest of this report is about first)",
