@@ -172,10 +172,9 @@ def sums_of_sequences(
         before: of all tags before each word. after: of all tags after each word, the first of which is not
         I-. total: of all tags of the word's sentence.
     """
-    names = list(label_names)
-    inside = np.array([label for label, name in enumerate(names) if name.startswith("I-")], dtype=np.int64)
-    begins = np.array([names.index("B-" + names[label][2:]) for label in inside], dtype=np.int64)
-    not_inside = np.setdiff1d(np.arange(len(names)), inside)
+    begins = np.flatnonzero([name.startswith("B-") for name in label_names])
+    inside = np.array(inside_ids(label_names))[begins]
+    not_inside = np.setdiff1d(np.arange(len(label_names)), inside)
     places = words_by_place(lengths)
     before, after = np.zeros(len(scores)), np.zeros(len(scores))
     upto = scores.copy()  # of a word's tag and all tags before it: (words, labels)

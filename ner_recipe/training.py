@@ -48,12 +48,7 @@ from ner_recipe.checkpoints import SETTINGS_FILE, began_with, last_checkpoint, w
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
 from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
-from ner_recipe.decoding import (
-    best_min_score,
-    first_subtokens,
-    joint_decoding,
-    leave_out,
-)
+from ner_recipe.decoding import best_min_score, first_subtokens, joint_decoding, leave_out
 from ner_recipe.distillation import checksum, find_teachers, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import MemoryShortError, UsageError, enough_memory, use_cores
@@ -89,7 +84,7 @@ def prepare(
     model = load_model(model_args, labels, args.do_train, args.cpu_attention)
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
-    if args.do_train and unusual_protocol(data_args, do_train=True) and data_args.min_score is None:
+    if data_args.min_score is None and unusual_protocol(data_args, args.do_train):
         data_args.min_score = 0.0  # it is not chosen on what the model was trained on, nor on test
     if data_args.min_score is not None:
         model.config.min_score = data_args.min_score
@@ -367,7 +362,7 @@ class SplitScorer:
             raise RuntimeError("the words that came back from the model are not those of the corpus")
         words = gather(self.owned, log_probabilities)
         joint_ids, min_score = self.decode_jointly(words, gold, names.tolist())
-        ids, probabilities = first_subtokens(words)
+        first_ids, probabilities = first_subtokens(words)
         texts, gold = list(column(sentences, "tokens")), [names[tags].tolist() for tags in gold]
         documents = document_numbers(sentences)
         spaces = list(column(sentences, "spaces")) if "spaces" in sentences.column_names else None
@@ -382,7 +377,7 @@ class SplitScorer:
                 **more,
             )
             for ids, more in (
-                (ids, {"confidence": words.by_sentence(probabilities)}),
+                (first_ids, {"confidence": words.by_sentence(probabilities)}),
                 (joint_ids, {"min_score": min_score}),
             )
         )
