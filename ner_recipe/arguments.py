@@ -67,6 +67,11 @@ class ModelArguments:
     attention_probs_dropout_prob: float | None = HfArg(
         default=None, help="Dropout of the attention weights; 0 makes long windows twice as fast on a CPU."
     )
+    add_tokens_min_count: int | None = HfArg(
+        default=None,
+        help="In training, words that the tokenizer splits become subtokens of their own if the training "
+        "text has them so many times. None if not given.",
+    )
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = HfArg(
         default=None,
         help="The attention to use. Without the flag sdpa; on a CPU in bf16 a faster one in training.",
@@ -190,6 +195,9 @@ class RecipeArguments(TrainingArguments):
     ema_decay: float = HfArg(
         default=0.0,
         help="Evaluate and save an exponential moving average of the weights with this decay; 0 for none.",
+    )
+    embedding_lr_multiplier: float = HfArg(
+        default=1.0, help="The learning rate of the word embeddings, as a multiple of --learning_rate."
     )
     distillation_weight: float = HfArg(
         default=DISTILLATION_WEIGHT,

@@ -43,6 +43,7 @@ RANGES = {
     **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), (1, MOST)),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, MOST)),
     **dict.fromkeys(("gradient_accumulation_steps", "preprocessing_num_workers"), (1, MOST)),
+    "add_tokens_min_count": (1, MOST),
     **dict.fromkeys(("eval_accumulation_steps", "save_total_limit", "ddp_bucket_cap_mb"), (1, MOST)),
     "dataloader_prefetch_factor": (1, MOST),
     **dict.fromkeys(("train_batch_tokens", "stride", "dataloader_num_workers", "show_mistakes"), (0, MOST)),
@@ -52,6 +53,7 @@ RANGES = {
     "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), (0, math.inf)),
+    "embedding_lr_multiplier": (0, math.inf),
     **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
     "seed": (0, 2**32),
 }

@@ -79,7 +79,7 @@ def load_teachers(
         if not same_subtokens(its_tokenizer, tokenizer):
             raise UsageError(
                 f"{FLAG}: '{name}' splits words in another way than --model_name_or_path; expected a model "
-                "that was trained from the same encoder, or one with its tokenizer"
+                "that was trained from the same encoder with the same --add_tokens_min_count"
             )
         longest = min(position_limit(model), its_tokenizer.model_max_length)
         if longest < tokenizer.model_max_length:

@@ -33,6 +33,7 @@ from ner_recipe.attention import CPU_ATTENTION
 from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.dropout import use_cheap_dropout
 from ner_recipe.launch import UsageError
+from ner_recipe.vocabulary import embed_words
 
 FLAG = "--model_name_or_path"
 PACKAGE_SCHEME = "package:"
@@ -160,11 +161,16 @@ def agreed_labels(model_args: ModelArguments, labels: Sequence[str], fine_tune: 
 
 
 def load_model(
-    model_args: ModelArguments, labels: Sequence[str], fine_tune: bool, cpu_attention: bool = False
+    model_args: ModelArguments,
+    labels: Sequence[str],
+    fine_tune: bool,
+    cpu_attention: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> PreTrainedModel:
     """The encoder with a head for `labels`. A model that is only evaluated must have that head already.
 
     With `cpu_attention` a model that would use sdpa uses that of attention.py. The saved model is the same.
+    With a `tokenizer` that has more words than the encoder's own, the model to be trained has them too.
 
     Raises:
         UsageError: no such model, weights that are not safetensors, or other labels than the data's.
@@ -206,6 +212,8 @@ def load_model(
             model.set_attn_implementation(CPU_ATTENTION)
         if fine_tune:
             use_cheap_dropout(model)
+            if tokenizer is not None:
+                embed_words(model, load_tokenizer(model_args), tokenizer)
         return model
 
 

@@ -60,6 +60,7 @@ from ner_recipe.reports.record import unusual_protocol
 from ner_recipe.reports.result import SplitResult, make_result, with_facts
 from ner_recipe.reports.text import served_forms
 from ner_recipe.serving import longest_text
+from ner_recipe.vocabulary import scale_embedding_rate, split_words, with_words
 
 PREFIXES = {"validation": "eval", "test": "test"}  # in the names of Trainer's metrics and result files
 
@@ -80,8 +81,14 @@ def prepare(
     labels = label_names(next(iter(splits.values())).sentences)
     labels = agreed_labels(model_args, labels, args.do_train)
     splits = {role: with_labels(split, labels) for role, split in splits.items()}
+    if args.do_train and model_args.add_tokens_min_count:
+        texts = column(splits["train"].sentences, "tokens")
+        words = split_words(tokenizer, texts, model_args.add_tokens_min_count)
+        tokenizer = with_words(tokenizer, words)
+        if args.process_index == 0:
+            print(f"Vocabulary: {len(words):,} words of the training text added", file=sys.stderr)
     set_seed(args.seed)
-    model = load_model(model_args, labels, args.do_train, args.cpu_attention)
+    model = load_model(model_args, labels, args.do_train, args.cpu_attention, tokenizer)
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
     if data_args.min_score is None and unusual_protocol(data_args, args.do_train):
@@ -240,6 +247,14 @@ class NerTrainer(Trainer):
             **size,
         )
         return self.batches
+
+    def create_optimizer(self, *arguments, **options) -> torch.optim.Optimizer:
+        made_before = self.optimizer is not None
+        optimizer = super().create_optimizer(*arguments, **options)
+        if not made_before and self.args.embedding_lr_multiplier != 1:
+            embeddings = self.model.get_input_embeddings().weight
+            scale_embedding_rate(optimizer, embeddings, self.args.embedding_lr_multiplier)
+        return optimizer
 
     def train(self, *arguments, **options) -> TrainOutput:
         flags = "--train_batch_tokens, --per_device_train_batch_size or --max_seq_length"

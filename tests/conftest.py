@@ -86,8 +86,14 @@ def tiny_bert(tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "tiny_bert", make_tiny_bert)
 
 
-def make_tiny_bert(folder: Path) -> None:
-    vocabulary = word_pieces(sample_words()).get_vocab()
+@pytest.fixture(scope="session")
+def few_pieces(tmp_path_factory) -> Path:
+    """The same with 200 pieces, which splits most words."""
+    return made_once(tmp_path_factory, "few_pieces", lambda folder: make_tiny_bert(folder, pieces=200))
+
+
+def make_tiny_bert(folder: Path, pieces: int = 800) -> None:
+    vocabulary = word_pieces(sample_words(), pieces).get_vocab()
     BertTokenizer(vocab=vocabulary, do_lower_case=False, model_max_length=256).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),

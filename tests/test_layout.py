@@ -33,7 +33,7 @@ ORDER = (
         "corpora.collection",
     ),
     *("corpora.loading", "corpora.splits", "corpora.leakage", "decoding"),
-    *("attention", "dropout", "models", "batching", "distillation"),
+    *("attention", "dropout", "vocabulary", "models", "batching", "distillation"),
     *("reports.files", "reports.template"),
     *("reports.intervals", "reports.result", "reports.predictions", "reports.history"),
     *("reports.comparison",),

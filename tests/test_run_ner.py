@@ -450,9 +450,9 @@ json.dump(seen, open(f"{sys.argv[1]}/{os.environ['RANK']}.json", "w"))
 """
 
 
-def test_two_processes_train_as_one_and_resume_within_an_epoch(sample_flags, tmp_path, cache_dir):
+def test_two_processes_train_as_one_and_resume_within_an_epoch(sample_flags, few_pieces, tmp_path, cache_dir):
     """Each row once an epoch, the steps of one process that accumulates, and the same weights after a kill.
-    Each word is scored once, and one process speaks.
+    Each word is scored once, and one process speaks. The processes add the same words to the vocabulary.
 
     With transformers' own sampler the processes share only three rows in four from the second epoch on, and
     accelerate does not tell them the epoch when they resume within one.
@@ -470,7 +470,9 @@ def test_two_processes_train_as_one_and_resume_within_an_epoch(sample_flags, tmp
         "--eval_steps",
         "15",
     ]
-    flags = [*by_tokens(sample_flags, 330), *saving, "--do_predict", "false"]
+    words = ["--model_name_or_path", str(few_pieces), "--add_tokens_min_count", "2"]
+    words += ["--embedding_lr_multiplier", "2"]
+    flags = [*by_tokens(sample_flags, 320), *words, *saving, "--do_predict", "false"]
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
 
     def start(folder: str, *more: str) -> subprocess.Popen:

@@ -27,9 +27,10 @@ RECORDED_PACKAGES = (
 )
 # The settings that the card lists; the command in run.json has any others.
 LISTED_SETTINGS = {
+    "model": ("add_tokens_min_count",),
     "data": ("train_on", "label_all_tokens", "max_seq_length", "stride"),
     "trainer": (
-        *("learning_rate", "num_train_epochs", "max_steps", "train_batch_tokens"),
+        *("learning_rate", "embedding_lr_multiplier", "num_train_epochs", "max_steps", "train_batch_tokens"),
         *("per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type"),
         *("optim", "weight_decay", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy"),
         *("ema_decay", "metric_for_best_model"),
@@ -134,7 +135,7 @@ def run_record(
     """
     args = trainer.args
     base = model_args.model_name_or_path
-    sources = {"data": data_args, "trainer": args, "encoder": trainer.model.config}
+    sources = {"model": model_args, "data": data_args, "trainer": args, "encoder": trainer.model.config}
     source = next(iter(splits.values())).source
     return {
         "commit": None,

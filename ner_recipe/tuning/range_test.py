@@ -253,7 +253,7 @@ def sweep_all(
             for group in (changed, changed_model):
                 vars(group).update({name: value for name, value in flags.items() if hasattr(group, name)})
             set_seed(changed.seed)
-            model = load_model(changed_model, labels, True, args.cpu_attention)
+            model = load_model(changed_model, labels, True, args.cpu_attention, tokenizer)
             trainer, _ = build_trainer(model, tokenizer, splits, changed, facts={})
             curve = lr_range_test(trainer, test)
             sweeps.append(Sweep(flags, curve, suggest(curve.rates, curve.losses, test.smoothing)))
@@ -403,7 +403,9 @@ def sweep_facts(model_args: ModelArguments, data_args: DataArguments, args: Reci
         "device": device_name(args),
         "processes": args.world_size,
         "versions": package_versions(),
-        "settings": listed_settings({"data": data_args, "trainer": args, "encoder": model_args}),
+        "settings": listed_settings(
+            {"model": model_args, "data": data_args, "trainer": args, "encoder": model_args}
+        ),
     }
 
 

@@ -248,7 +248,8 @@ class Search:
         self.trainer.eval_dataset = splits["validation"].windows
         self.trainer.compute_metrics = SplitScorer(splits["validation"], {}, data_args.min_score)
         labels = label_names(splits["train"].sentences)
-        return load_model(model_args, labels, True, self.args.cpu_attention)
+        tokenizer = self.trainer.processing_class
+        return load_model(model_args, labels, True, self.args.cpu_attention, tokenizer)
 
     def space_of(self, trial: optuna.Trial) -> dict:
         """Leave nothing for Trainer to set: it would cast a warm-up of 0.1 to the type of the default, 0."""

@@ -1,0 +1,98 @@
+"""Whole words for a tokenizer that splits them, so that a text has fewer subtokens.
+
+    words = split_words(tokenizer, texts, least=10)     # --add_tokens_min_count 10
+    tokenizer, own = with_words(tokenizer, words), tokenizer
+    embed_words(model, own, tokenizer)
+
+An encoder of general English splits the words of another field: "lymphocytes" is four subtokens of MiniLM.
+Here a word that the training text has often enough becomes one. Its embedding begins as the mean of those of
+its pieces. The saved model and tokenizer are plain ones. Embeddings can learn at a rate of their own.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from tokenizers.models import WordPiece
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ner_recipe.launch import UsageError
+
+FLAG = "--add_tokens_min_count"
+
+
+def split_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[Sequence[str]], least: int) -> list[str]:
+    """The words that occur at least `least` times in the texts and are no single subtoken, commonest first.
+
+    A word here is what the tokenizer takes for one: lower-cased if it lower-cases, and cut at punctuation.
+
+    Args:
+        texts: each the words of a text.
+
+    Raises:
+        UsageError: the tokenizer is not WordPiece.
+    """
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.model, WordPiece):
+        raise UsageError(
+            f"{FLAG}: the tokenizer of this model is {type(backend.model).__name__}; expected WordPiece, "
+            "which BERT has; leave the flag out"
+        )
+    counts = Counter()
+    for word, times in Counter(word for words in texts for word in words).items():
+        normal = backend.normalizer.normalize_str(word) if backend.normalizer else word
+        for part, _ in backend.pre_tokenizer.pre_tokenize_str(normal):
+            counts[part] += times
+    known, longest = backend.get_vocab(), backend.model.max_input_chars_per_word
+    found = [
+        word
+        for word, times in counts.items()
+        if times >= least and word not in known and len(word) <= longest
+    ]
+    return sorted(found, key=lambda word: (-counts[word], word))
+
+
+def with_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> PreTrainedTokenizerBase:
+    """A copy of a WordPiece tokenizer whose vocabulary ends with the words."""
+    extended = copy.deepcopy(tokenizer)
+    model = extended.backend_tokenizer.model
+    vocabulary = tokenizer.get_vocab()
+    first = max(vocabulary.values()) + 1
+    vocabulary |= {word: first + place for place, word in enumerate(words)}
+    extended.backend_tokenizer.model = WordPiece(
+        vocabulary,
+        unk_token=model.unk_token,
+        max_input_chars_per_word=model.max_input_chars_per_word,
+        continuing_subword_prefix=model.continuing_subword_prefix,
+    )
+    return extended
+
+
+@torch.no_grad()
+def embed_words(
+    model: PreTrainedModel, own: PreTrainedTokenizerBase, extended: PreTrainedTokenizerBase
+) -> None:
+    """Give a model embeddings for the words that its own tokenizer lacks: the mean of those of the pieces."""
+    before, after = own.get_vocab(), extended.get_vocab()
+    words = sorted(set(after) - set(before), key=after.get)
+    table = model.get_input_embeddings().weight
+    pieces = own(words, add_special_tokens=False)["input_ids"] if words else []
+    rows = [table[torch.tensor(ids)].mean(dim=0) for ids in pieces]
+    model.resize_token_embeddings(max(len(table), len(extended)), mean_resizing=False)
+    for word, row in zip(words, rows, strict=True):
+        model.get_input_embeddings().weight[after[word]] = row
+
+
+def scale_embedding_rate(
+    optimizer: torch.optim.Optimizer, embeddings: torch.nn.Parameter, multiplier: float
+) -> None:
+    """Let the optimizer multiply the learning rate of the embeddings, throughout any schedule.
+
+    The other parameters stay in the first groups, whose rate is what Trainer logs.
+    """
+    for group in list(optimizer.param_groups):
+        if any(parameter is embeddings for parameter in group["params"]):
+            group["params"] = [parameter for parameter in group["params"] if parameter is not embeddings]
+            own = {**group, "params": [embeddings], "lr": group["lr"] * multiplier}
+            optimizer.param_groups.append(own)

@@ -1,0 +1,111 @@
+"""Words that become subtokens of their own: which, with what embedding, and in the files that users get.
+
+python -m pytest tests/test_vocabulary.py
+"""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from conftest import sample_words
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+import run_ner
+from ner_recipe.vocabulary import split_words, with_words
+
+TEXTS = [["NFX-2", "activates", "monoblasts"], ["monoblasts", "(", "NFX-2", ")", "βγδεζ"], ["monoblasts"]]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(few_pieces):
+    return AutoTokenizer.from_pretrained(few_pieces)
+
+
+def test_words_are_counted_as_the_tokenizer_cuts_them(tokenizer):
+    # "NFX-2" is "NFX", "-" and "2", of which this vocabulary has all but the first.
+    assert "NFX" not in tokenizer.get_vocab()
+    assert split_words(tokenizer, TEXTS, 3) == ["monoblasts"]
+    assert split_words(tokenizer, TEXTS, 2) == ["monoblasts", "NFX"]
+    assert set(split_words(tokenizer, TEXTS, 1)) == {"monoblasts", "NFX", "activates", "βγδεζ"}
+    assert split_words(tokenizer, [["x" * 101] * 9], 1) == []  # longer than WordPiece reads
+
+
+@settings(max_examples=50, deadline=None)
+@given(words=st.lists(st.sampled_from(sample_words()) | st.text(min_size=1, max_size=8), min_size=1))
+def test_added_words_are_one_subtoken_and_nothing_else_moves(tokenizer, words):
+    found = split_words(tokenizer, [words], 2)
+    extended = with_words(tokenizer, found)
+    parts = Counter(
+        part
+        for word in words
+        for part, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(
+            tokenizer.backend_tokenizer.normalizer.normalize_str(word)
+        )
+    )
+    for part, times in parts.items():
+        assert (extended.tokenize(part) == [part]) == (times >= 2 or part in tokenizer.get_vocab())
+    before, after = tokenizer.get_vocab(), extended.get_vocab()
+    assert {word: after[word] for word in before} == before
+    assert sorted(after.values()) == list(range(len(before) + len(found)))
+    assert len(tokenizer) == len(before)  # the one that was given stays as it is
+
+
+def test_a_run_publishes_a_plain_model_with_these_words(sample_flags, few_pieces, tmp_path, capfd):
+    flags = [*sample_flags, "--model_name_or_path", str(few_pieces), "--add_tokens_min_count", "4"]
+    still = ["--max_steps", "1", "--learning_rate", "0", "--ema_decay", "0", "--do_predict", "false"]
+    assert run_ner.main([*flags, *still, "--output_dir", str(tmp_path / "run")]) == 0
+    own, trained = (AutoTokenizer.from_pretrained(folder) for folder in (few_pieces, tmp_path / "run"))
+    added = split_words(own, [sample_words()], 4)
+    assert f"Vocabulary: {len(added)} words of the training text added" in capfd.readouterr().err
+    assert len(added) > 20
+    assert trained.get_vocab() == with_words(own, added).get_vocab()
+    tables = [
+        AutoModelForTokenClassification.from_pretrained(folder).get_input_embeddings().weight
+        for folder in (few_pieces, tmp_path / "run")
+    ]
+    assert torch.equal(tables[1][: len(own)], tables[0])
+    for word in added:
+        pieces = own(word, add_special_tokens=False)["input_ids"]
+        assert len(pieces) > 1
+        assert torch.allclose(tables[1][trained.get_vocab()[word]], tables[0][pieces].mean(dim=0))
+    answer = pipeline("ner", str(tmp_path / "run"), ignore_labels=[])(" ".join(added))
+    assert [token["word"] for token in answer] == added  # each is one subtoken for the pipeline too
+
+
+def test_only_word_piece_can_be_extended(sample_flags, tiny_roberta, tmp_path, capfd):
+    flags = [
+        "--add_tokens_min_count",
+        "4",
+        "--model_name_or_path",
+        str(tiny_roberta),
+        "--do_predict",
+        "false",
+    ]
+    assert run_ner.main([*sample_flags, *flags, "--output_dir", str(tmp_path / "run")]) == 2
+    assert "--add_tokens_min_count: the tokenizer of this model is BPE; expected WordPiece" in (
+        capfd.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_embeddings_learn_at_their_own_multiple_of_the_rate(sample_flags, few_pieces, tmp_path):
+    flags = [*sample_flags, "--model_name_or_path", str(few_pieces), "--ema_decay", "0", "--bf16", "false"]
+    # Without momentum or clipping a step is the rate times the gradient, which is the same in both runs.
+    flags += ["--optim", "sgd", "--weight_decay", "0", "--max_grad_norm", "0", "--do_predict", "false"]
+    weights, rates = {None: load_file(few_pieces / "model.safetensors")}, {}
+    for times in ("1", "4"):
+        folder = tmp_path / times
+        once = ["--max_steps", "1", "--logging_steps", "1", "--embedding_lr_multiplier", times]
+        assert run_ner.main([*flags, *once, "--output_dir", str(folder)]) == 0
+        weights[times] = load_file(folder / "model.safetensors")
+        history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        rates[times] = [entry["learning_rate"] for entry in history if "learning_rate" in entry]
+    assert rates["1"] == rates["4"]
+    for name in set(weights["1"]) & set(weights[None]):
+        steps = [weights[times][name] - weights[None][name] for times in ("1", "4")]
+        assert steps[0].abs().max() > 0, name
+        assert torch.allclose(steps[1], steps[0] * (4 if "word_embeddings" in name else 1), atol=1e-7), name
