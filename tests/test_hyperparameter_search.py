@@ -111,7 +111,7 @@ def running(url: str) -> list[int]:
 
 
 def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config, tmp_path, monkeypatch):
-    path = config(RATE, n_trials=4, num_train_epochs=16)
+    path = config(RATE, n_trials=4, num_train_epochs=16, add_tokens_min_count=2)
     url = f"sqlite:///{tmp_path / 'search' / 'trials.db'}"
     words = [sys.executable, "hyperparameter_search.py", path]
     monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
