@@ -69,8 +69,8 @@ class ModelArguments:
     )
     add_tokens_min_count: int | None = HfArg(
         default=None,
-        help="In training, words that the tokenizer splits become subtokens of their own if the training "
-        "text has them so many times. None if not given.",
+        help="In training, give each word that the tokenizer splits, and that the training text has at least "
+        "N times, a subtoken of its own. For WordPiece (BERT). Without it none is added.",
     )
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = HfArg(
         default=None,
@@ -442,14 +442,16 @@ def config_to_argv(path: str, parser: RecipeParser) -> list[str]:
     Raises:
         UsageError: `FILE:LINE: ...` for an unknown or repeated key, or a value that its flag can't take.
     """
-    known = {action.dest for action in parser._actions if action.dest != "help"}
+    known = {action.dest: action.nargs for action in parser._actions if action.dest != "help"}
     argv = []
     for key_node, value_node, value in config_entries(path):
         key, place = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
         if key not in known:
             raise UsageError(
-                f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, known)}"
+                f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, set(known))}"
             )
+        if isinstance(value_node, yaml.SequenceNode) and known[key] in (None, "?"):
+            raise UsageError(f"{place}: '{key}': found a list; expected one value")
         words = flag_words(place, key, value_node, value)
         try:
             parser.parse_known_args(words)

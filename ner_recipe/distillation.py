@@ -78,8 +78,8 @@ def load_teachers(
             )
         if not same_subtokens(its_tokenizer, tokenizer):
             raise UsageError(
-                f"{FLAG}: '{name}' splits words in another way than --model_name_or_path; expected a model "
-                "that was trained from the same encoder with the same --add_tokens_min_count"
+                f"{FLAG}: '{name}' splits words in another way than --model_name_or_path; expected one "
+                "with its tokenizer: the same encoder, and the same --add_tokens_min_count on the same text"
             )
         longest = min(position_limit(model), its_tokenizer.model_max_length)
         if longest < tokenizer.model_max_length:

@@ -170,7 +170,7 @@ def load_model(
     """The encoder with a head for `labels`. A model that is only evaluated must have that head already.
 
     With `cpu_attention` a model that would use sdpa uses that of attention.py. The saved model is the same.
-    With a `tokenizer` that has more words than the encoder's own, the model to be trained has them too.
+    With --add_tokens_min_count a model to be trained gets the words that `tokenizer` has and its own lacks.
 
     Raises:
         UsageError: no such model, weights that are not safetensors, or other labels than the data's.
@@ -212,9 +212,11 @@ def load_model(
             model.set_attn_implementation(CPU_ATTENTION)
         if fine_tune:
             use_cheap_dropout(model)
-            if tokenizer is not None:
-                embed_words(model, load_tokenizer(model_args), tokenizer)
-        return model
+    if fine_tune and model_args.add_tokens_min_count and tokenizer is not None:
+        own = load_tokenizer(model_args)
+        check_vocabulary(own, model)
+        embed_words(model, own, tokenizer)
+    return model
 
 
 def load_trained(

@@ -291,10 +291,12 @@ class NerTrainer(Trainer):
             return
         last = last_checkpoint(self.args.output_dir)
         kept = f"{last} holds the last good model; use another --output_dir" if last else "No model was saved"
+        times = self.args.embedding_lr_multiplier
+        embeddings = f", --embedding_lr_multiplier {times:g}" if times != 1 else ""
         raise self.divergence(
             f"--learning_rate: the {name} is {float(value)} at step {self.state.global_step + 1} of "
-            f"{self.state.max_steps} (rate {self._get_learning_rate():.3g}); use a lower rate or more "
-            f"--warmup_steps. {kept}"
+            f"{self.state.max_steps} (rate {self._get_learning_rate():.3g}{embeddings}); use a lower rate or "
+            f"more --warmup_steps. {kept}"
         )
 
     def evaluate(self, *arguments, **options) -> dict[str, float]:

@@ -3,10 +3,11 @@
     words = split_words(tokenizer, texts, least=10)     # --add_tokens_min_count 10
     tokenizer, own = with_words(tokenizer, words), tokenizer
     embed_words(model, own, tokenizer)
+    scale_embedding_rate(optimizer, embeddings, 4)      # --embedding_lr_multiplier 4
 
 An encoder of general English splits the words of another field: "lymphocytes" is four subtokens of MiniLM.
 Here a word that the training text has often enough becomes one. Its embedding begins as the mean of those of
-its pieces. The saved model and tokenizer are plain ones. Embeddings can learn at a rate of their own.
+its pieces. The saved model and tokenizer are plain ones.
 """
 
 import copy
@@ -26,6 +27,7 @@ def split_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[Sequence[str
     """The words that occur at least `least` times in the texts and are no single subtoken, commonest first.
 
     A word here is what the tokenizer takes for one: lower-cased if it lower-cases, and cut at punctuation.
+    Words with the text of an added token, such as "[MASK]", do not count, because it cuts them.
 
     Args:
         texts: each the words of a text.
@@ -33,14 +35,18 @@ def split_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[Sequence[str
     Raises:
         UsageError: the tokenizer is not WordPiece.
     """
-    backend = tokenizer.backend_tokenizer
-    if not isinstance(backend.model, WordPiece):
+    backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+    if backend is None or not isinstance(backend.model, WordPiece):
+        found = type(backend.model if backend else tokenizer).__name__
         raise UsageError(
-            f"{FLAG}: the tokenizer of this model is {type(backend.model).__name__}; expected WordPiece, "
-            "which BERT has; leave the flag out"
+            f"{FLAG}: the tokenizer of this model is {found}; expected a fast one with WordPiece, which BERT "
+            "has; leave the flag out"
         )
+    cutting = [token.content for token in tokenizer.added_tokens_decoder.values()]
     counts = Counter()
     for word, times in Counter(word for words in texts for word in words).items():
+        if any(token in word for token in cutting):
+            continue
         normal = backend.normalizer.normalize_str(word) if backend.normalizer else word
         for part, _ in backend.pre_tokenizer.pre_tokenize_str(normal):
             counts[part] += times
@@ -73,13 +79,15 @@ def with_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> PreT
 def embed_words(
     model: PreTrainedModel, own: PreTrainedTokenizerBase, extended: PreTrainedTokenizerBase
 ) -> None:
-    """Give a model embeddings for the words that its own tokenizer lacks: the mean of those of the pieces."""
+    """Give a model embeddings for the words that its own tokenizer lacks: the mean of those of their pieces.
+
+    A table that is longer than the vocabulary stays so.
+    """
     before, after = own.get_vocab(), extended.get_vocab()
     words = sorted(set(after) - set(before), key=after.get)
     table = model.get_input_embeddings().weight
-    pieces = own(words, add_special_tokens=False)["input_ids"] if words else []
-    rows = [table[torch.tensor(ids)].mean(dim=0) for ids in pieces]
-    model.resize_token_embeddings(max(len(table), len(extended)), mean_resizing=False)
+    rows = [table[own(word, add_special_tokens=False)["input_ids"]].mean(dim=0) for word in words]
+    model.resize_token_embeddings(max(len(table), max(after.values()) + 1), mean_resizing=False)
     for word, row in zip(words, rows, strict=True):
         model.get_input_embeddings().weight[after[word]] = row
 
