@@ -196,9 +196,6 @@ class RecipeArguments(TrainingArguments):
         default=0.0,
         help="Evaluate and save an exponential moving average of the weights with this decay; 0 for none.",
     )
-    embedding_lr_multiplier: float = HfArg(
-        default=1.0, help="The learning rate of the word embeddings, as a multiple of --learning_rate."
-    )
     distillation_weight: float = HfArg(
         default=DISTILLATION_WEIGHT,
         help="The part of the loss that comes from --teacher_name_or_path; the rest comes from the tags.",

@@ -46,7 +46,7 @@ DECIDING = {
         *("per_device_train_batch_size", "gradient_accumulation_steps", "lr_scheduler_type"),
         *("lr_scheduler_kwargs", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2"),
         *("adam_epsilon", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy", "ema_decay"),
-        *("distillation_weight", "embedding_lr_multiplier", "neftune_noise_alpha", "ignore_data_skip"),
+        *("distillation_weight", "neftune_noise_alpha", "ignore_data_skip"),
         *("seed", "data_seed", "mixed_precision", "eval_strategy", "eval_steps", "metric_for_best_model"),
         *("greater_is_better", "load_best_model_at_end", "eval_delay", "world_size", "use_cpu", "tf32"),
         *("auto_find_batch_size", "use_liger_kernel"),

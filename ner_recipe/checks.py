@@ -53,7 +53,6 @@ RANGES = {
     "data_seed": (0, 2**32),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0, 1)),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), (0, math.inf)),
-    "embedding_lr_multiplier": (0, math.inf),
     **dict.fromkeys(("label_smoothing_factor", "ema_decay"), (0, 1)),
     "seed": (0, 2**32),
 }

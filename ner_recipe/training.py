@@ -60,7 +60,7 @@ from ner_recipe.reports.record import unusual_protocol
 from ner_recipe.reports.result import SplitResult, make_result, with_facts
 from ner_recipe.reports.text import served_forms
 from ner_recipe.serving import longest_text
-from ner_recipe.vocabulary import scale_embedding_rate, split_words, with_words
+from ner_recipe.vocabulary import split_words, with_words
 
 PREFIXES = {"validation": "eval", "test": "test"}  # in the names of Trainer's metrics and result files
 
@@ -248,14 +248,6 @@ class NerTrainer(Trainer):
         )
         return self.batches
 
-    def create_optimizer(self, *arguments, **options) -> torch.optim.Optimizer:
-        made_before = self.optimizer is not None
-        optimizer = super().create_optimizer(*arguments, **options)
-        if not made_before and self.args.embedding_lr_multiplier != 1:
-            embeddings = self.model.get_input_embeddings().weight
-            scale_embedding_rate(optimizer, embeddings, self.args.embedding_lr_multiplier)
-        return optimizer
-
     def train(self, *arguments, **options) -> TrainOutput:
         flags = "--train_batch_tokens, --per_device_train_batch_size or --max_seq_length"
         with enough_memory(flags, self.exhaustion):
@@ -291,12 +283,10 @@ class NerTrainer(Trainer):
             return
         last = last_checkpoint(self.args.output_dir)
         kept = f"{last} holds the last good model; use another --output_dir" if last else "No model was saved"
-        times = self.args.embedding_lr_multiplier
-        embeddings = f", --embedding_lr_multiplier {times:g}" if times != 1 else ""
         raise self.divergence(
             f"--learning_rate: the {name} is {float(value)} at step {self.state.global_step + 1} of "
-            f"{self.state.max_steps} (rate {self._get_learning_rate():.3g}{embeddings}); use a lower rate or "
-            f"more --warmup_steps. {kept}"
+            f"{self.state.max_steps} (rate {self._get_learning_rate():.3g}); use a lower rate or more "
+            f"--warmup_steps. {kept}"
         )
 
     def evaluate(self, *arguments, **options) -> dict[str, float]:

@@ -3,7 +3,6 @@
     words = split_words(tokenizer, texts, least=10)     # --add_tokens_min_count 10
     tokenizer, own = with_words(tokenizer, words), tokenizer
     embed_words(model, own, tokenizer)
-    scale_embedding_rate(optimizer, embeddings, 4)      # --embedding_lr_multiplier 4
 
 An encoder of general English splits the words of another field: "lymphocytes" is four subtokens of MiniLM.
 Here a word that the training text has often enough becomes one. Its embedding begins as the mean of those of
@@ -90,17 +89,3 @@ def embed_words(
     model.resize_token_embeddings(max(len(table), max(after.values()) + 1), mean_resizing=False)
     for word, row in zip(words, rows, strict=True):
         model.get_input_embeddings().weight[after[word]] = row
-
-
-def scale_embedding_rate(
-    optimizer: torch.optim.Optimizer, embeddings: torch.nn.Parameter, multiplier: float
-) -> None:
-    """Let the optimizer multiply the learning rate of the embeddings, throughout any schedule.
-
-    The other parameters stay in the first groups, whose rate is what Trainer logs.
-    """
-    for group in list(optimizer.param_groups):
-        if any(parameter is embeddings for parameter in group["params"]):
-            group["params"] = [parameter for parameter in group["params"] if parameter is not embeddings]
-            own = {**group, "params": [embeddings], "lr": group["lr"] * multiplier}
-            optimizer.param_groups.append(own)

@@ -471,7 +471,6 @@ def test_two_processes_train_as_one_and_resume_within_an_epoch(sample_flags, few
         "15",
     ]
     words = ["--model_name_or_path", str(few_pieces), "--add_tokens_min_count", "2"]
-    words += ["--embedding_lr_multiplier", "2"]
     flags = [*by_tokens(sample_flags, 320), *words, *saving, "--do_predict", "false"]
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
 

@@ -11,7 +11,6 @@ import torch
 from conftest import SPECIAL, sample_words, word_pieces
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -171,22 +170,3 @@ def test_a_tokenizer_of_another_model_is_refused_and_not_extended(
     assert run_ner.main([*flags, "--output_dir", str(tmp_path / "run")]) == 2
     assert "ids up to 199, and the model embeds 150" in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_embeddings_learn_at_their_own_multiple_of_the_rate(sample_flags, few_pieces, tmp_path):
-    flags = [*sample_flags, "--model_name_or_path", str(few_pieces), "--ema_decay", "0", "--bf16", "false"]
-    # Without momentum or clipping a step is the rate times the gradient, which is the same in both runs.
-    flags += ["--optim", "sgd", "--weight_decay", "0", "--max_grad_norm", "0", "--do_predict", "false"]
-    weights, rates = {None: load_file(few_pieces / "model.safetensors")}, {}
-    for times in ("1", "4"):
-        folder = tmp_path / times
-        once = ["--max_steps", "1", "--logging_steps", "1", "--embedding_lr_multiplier", times]
-        assert run_ner.main([*flags, *once, "--output_dir", str(folder)]) == 0
-        weights[times] = load_file(folder / "model.safetensors")
-        history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-        rates[times] = [entry["learning_rate"] for entry in history if "learning_rate" in entry]
-    assert rates["1"] == rates["4"]
-    for name in set(weights["1"]) & set(weights[None]):
-        steps = [weights[times][name] - weights[None][name] for times in ("1", "4")]
-        assert steps[0].abs().max() > 0, name
-        assert torch.allclose(steps[1], steps[0] * (4 if "word_embeddings" in name else 1), atol=1e-7), name

@@ -30,7 +30,7 @@ LISTED_SETTINGS = {
     "model": ("add_tokens_min_count",),
     "data": ("train_on", "label_all_tokens", "max_seq_length", "stride"),
     "trainer": (
-        *("learning_rate", "embedding_lr_multiplier", "num_train_epochs", "max_steps", "train_batch_tokens"),
+        *("learning_rate", "num_train_epochs", "max_steps", "train_batch_tokens"),
         *("per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type"),
         *("optim", "weight_decay", "max_grad_norm", "label_smoothing_factor", "train_sampling_strategy"),
         *("ema_decay", "metric_for_best_model"),

@@ -16,7 +16,6 @@ from ner_recipe.checks import setting_problems
 # The settings that can be searched, and the kind of their values.
 SEARCHABLE = {
     "learning_rate": "a number",
-    "embedding_lr_multiplier": "a number",
     "num_train_epochs": "a number",
     "train_batch_tokens": "a whole number",
     "per_device_train_batch_size": "a whole number",
