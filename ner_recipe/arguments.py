@@ -447,8 +447,8 @@ def config_to_argv(path: str, parser: RecipeParser) -> list[str]:
             raise UsageError(
                 f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, set(known))}"
             )
-        if isinstance(value_node, yaml.SequenceNode) and known[key] in (None, "?"):
-            raise UsageError(f"{place}: '{key}': found a list; expected one value")
+        if isinstance(value, list) and len(value) > 1 and known[key] in (None, "?"):
+            raise UsageError(f"{place}: '{key}': found {len(value)} values; expected one")
         words = flag_words(place, key, value_node, value)
         try:
             parser.parse_known_args(words)

@@ -277,7 +277,7 @@ YAML = [
     ),
     config("a key that is a list", "? [seed]\n: 1\n", "run.yaml:1: not YAML"),
     config("a list of lists", "report_to: [[none]]\n", "run.yaml:1: 'report_to': found a list in a list"),
-    config("a list for one value", "seed: [1, 2]\n", "run.yaml:1: 'seed': found a list; expected one value"),
+    config("a list for one value", "seed: [1, 2]\n", "run.yaml:1: 'seed': found 2 values; expected one"),
     config("a set", "lr_scheduler_kwargs: !!set {a, b}\n", "run.yaml:1"),
     config("depth", "seed: " + "[" * 3000 + "\n", "run.yaml: not YAML"),
     Attack("YAML missing", "@here/none.yaml", ("none.yaml: No such file", "expected a YAML file")),
