@@ -41,8 +41,10 @@ def test_words_are_counted_as_the_tokenizer_cuts_them(tokenizer):
     assert split_words(tokenizer, TEXTS, 3) == ["monoblasts"]
     assert split_words(tokenizer, TEXTS, 2) == ["monoblasts", "NFX"]
     assert set(split_words(tokenizer, TEXTS, 1)) == {"monoblasts", "NFX", "activates", "βγδεζ"}
-    assert split_words(tokenizer, [["x" * 101] * 9], 1) == []  # longer than WordPiece reads
-    assert split_words(tokenizer, [["[MASK]", "x[SEP]NFX"]], 1) == []  # cut by the special token, not so
+    assert split_words(tokenizer, [["x" * 101] * 9], 1) == []  # WordPiece reads at most 100 characters
+    assert (
+        split_words(tokenizer, [["[MASK]", "x[SEP]NFX"]], 1) == []
+    )  # the tokenizer cuts these at the special token
 
 
 @settings(max_examples=50, deadline=None)
@@ -67,8 +69,9 @@ def test_added_words_are_one_subtoken_and_no_id_moves(tokenizer, words):
 
 def test_a_run_publishes_a_plain_model_with_these_words(sample_flags, few_pieces, tmp_path, capfd):
     flags = [*sample_flags, "--model_name_or_path", str(few_pieces), "--add_tokens_min_count", "4"]
-    still = ["--max_steps", "1", "--learning_rate", "0", "--ema_decay", "0", "--do_predict", "false"]
-    assert run_ner.main([*flags, *still, "--output_dir", str(tmp_path / "run")]) == 0
+    # At rate 0 the weights stay as they begin.
+    frozen = ["--max_steps", "1", "--learning_rate", "0", "--ema_decay", "0", "--do_predict", "false"]
+    assert run_ner.main([*flags, *frozen, "--output_dir", str(tmp_path / "run")]) == 0
     own, trained = (AutoTokenizer.from_pretrained(folder) for folder in (few_pieces, tmp_path / "run"))
     added = split_words(own, [sample_words()], 4)
     assert f"Vocabulary: {len(added)} words of the training text added" in capfd.readouterr().err
@@ -101,13 +104,13 @@ def test_a_run_publishes_a_plain_model_with_these_words(sample_flags, few_pieces
     results = [json.loads((tmp_path / name / "eval_results.json").read_text()) for name in ("run", "scored")]
     assert results[0]["eval_loss"] == pytest.approx(results[1]["eval_loss"])
     assert "words of the training text" not in capfd.readouterr().err
-    assert run_ner.main([*again, *still, "--output_dir", str(tmp_path / "on")]) == 0
+    assert run_ner.main([*again, *frozen, "--output_dir", str(tmp_path / "on")]) == 0
     assert "Vocabulary: 0 words of the training text added" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["spare rows", "ids with a gap", "an unknown token of its own"])
+@pytest.mark.parametrize("change", ["spare rows only", "ids with a gap", "an unknown token of its own"])
 def test_unusual_encoders_are_extended_too(change, few_pieces, tmp_path):
-    """Lower-casing, and with tables and vocabularies that others have."""
+    """Lower-casing encoders: spare rows, gaps in the ids, another unknown token."""
     vocabulary = {
         word.lower(): number for word, number in word_pieces(["il", "gene", "α"], 40).get_vocab().items()
     }
