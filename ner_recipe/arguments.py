@@ -439,21 +439,21 @@ def config_to_argv(path: str, parser: RecipeParser) -> list[str]:
     Raises:
         UsageError: `FILE:LINE: ...` for an unknown or repeated key, or a value that its flag can't take.
     """
-    known = {action.dest: action.nargs for action in parser._actions if action.dest != "help"}
+    known = {action.dest for action in parser._actions if action.dest != "help"}
     argv = []
     for key_node, value_node, value in config_entries(path):
         key, place = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
         if key not in known:
             raise UsageError(
-                f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, set(known))}"
+                f"{place}: found the unknown key '{key}'; expected a flag's name{suggestion(key, known)}"
             )
-        if isinstance(value, list) and len(value) > 1 and known[key] in (None, "?"):
-            raise UsageError(f"{place}: '{key}': found {len(value)} values; expected one")
         words = flag_words(place, key, value_node, value)
         try:
-            parser.parse_known_args(words)
+            surplus = parser.parse_known_args(words)[1]
         except UsageError as error:
             raise UsageError(f"{place}: {str(error).removeprefix('--')}") from None
+        if surplus:
+            raise UsageError(f"{place}: '{key}': found {len(value)} values; expected one")
         argv += words
     return argv
 

@@ -42,9 +42,8 @@ def test_words_are_counted_as_the_tokenizer_cuts_them(tokenizer):
     assert split_words(tokenizer, TEXTS, 2) == ["monoblasts", "NFX"]
     assert set(split_words(tokenizer, TEXTS, 1)) == {"monoblasts", "NFX", "activates", "βγδεζ"}
     assert split_words(tokenizer, [["x" * 101] * 9], 1) == []  # WordPiece reads at most 100 characters
-    assert (
-        split_words(tokenizer, [["[MASK]", "x[SEP]NFX"]], 1) == []
-    )  # the tokenizer cuts these at the special token
+    # The tokenizer cuts these at the special token.
+    assert split_words(tokenizer, [["[MASK]", "x[SEP]NFX"]], 1) == []
 
 
 @settings(max_examples=50, deadline=None)
@@ -109,7 +108,7 @@ def test_a_run_publishes_a_plain_model_with_these_words(sample_flags, few_pieces
 
 
 @pytest.mark.parametrize("change", ["spare rows only", "ids with a gap", "an unknown token of its own"])
-def test_unusual_encoders_are_extended_too(change, few_pieces, tmp_path):
+def test_unusual_encoders_are_extended_too(change, tmp_path):
     """Lower-casing encoders: spare rows, gaps in the ids, another unknown token."""
     vocabulary = {
         word.lower(): number for word, number in word_pieces(["il", "gene", "α"], 40).get_vocab().items()
