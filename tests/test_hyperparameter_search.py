@@ -113,9 +113,14 @@ def running(url: str) -> list[int]:
 def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config, tmp_path, monkeypatch):
     path = config(RATE, n_trials=4, num_train_epochs=16, add_tokens_min_count=2)
     url = f"sqlite:///{tmp_path / 'search' / 'trials.db'}"
-    words = [sys.executable, "hyperparameter_search.py", path]
+    # Both need the same two: a process that has less patience than the other's pulse would take it for dead.
     monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
-    monkeypatch.setattr(search, "GRACE_SECONDS", 4)
+    monkeypatch.setattr(search, "GRACE_SECONDS", 10)
+    program = (
+        "import hyperparameter_search; from ner_recipe.tuning import search; "
+        f"search.HEARTBEAT_SECONDS, search.GRACE_SECONDS = 1, 10; hyperparameter_search.main([{path!r}])"
+    )
+    words = [sys.executable, "-c", program]
     with subprocess.Popen(words, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as other:
         deadline = time.monotonic() + 120
         while not running(url) and time.monotonic() < deadline:
