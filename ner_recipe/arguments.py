@@ -141,8 +141,11 @@ class DataArguments:
         default=None,
         help="Most subtokens that two windows of one text share. If not given: a quarter of a window.",
     )
+    # None means not given. The type stays bool so that the parser takes the bare flag.
     label_all_tokens: bool = HfArg(
-        default=True, help="Label every subtoken of a word (B- then I-); false labels only the first."
+        default=None,
+        help="Label every subtoken of a word (B- then I-); false labels only the first. If not given: true "
+        "in a training, otherwise as config.json says that the model was trained.",
     )
     max_train_samples: int | None = HfArg(default=None, help="Train on the first N sentences only.")
     max_eval_samples: int | None = HfArg(default=None, help="Validate on the first N sentences only.")

@@ -259,6 +259,21 @@ def min_score_of(config: PreTrainedConfig) -> float | None:
     )
 
 
+def reads_all_tokens(config: PreTrainedConfig) -> bool:
+    """Whether joint decoding reads every subtoken of a word, as the model was trained, or only the first.
+
+    Raises:
+        UsageError: config.json says neither.
+    """
+    found = getattr(config, "label_all_tokens", True)
+    if isinstance(found, bool):
+        return found
+    raise UsageError(
+        f"config.json of {config.name_or_path}: found label_all_tokens {found!r}; expected true or false; "
+        "correct it there"
+    )
+
+
 def attention_name(model: PreTrainedModel) -> str:
     """The attention that a model uses, as transformers names it."""
     return model.config._attn_implementation

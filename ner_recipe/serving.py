@@ -43,7 +43,7 @@ from ner_recipe.corpora.schemes import is_iob2
 from ner_recipe.corpora.splits import Split
 from ner_recipe.decoding import Entities, joint_decoding
 from ner_recipe.launch import UsageError, visible
-from ner_recipe.models import load_trained, min_score_of
+from ner_recipe.models import load_trained, min_score_of, reads_all_tokens
 from ner_recipe.reports.result import FORMS, SplitResult
 from ner_recipe.reports.text import served_forms
 
@@ -121,7 +121,7 @@ class Annotator:
         elif isinstance(model, str | Path):
             model, tokenizer = load_trained(model, dtype, flag="model")
         require_fast(tokenizer)
-        self.label_all_tokens = getattr(model.config, "label_all_tokens", True)
+        self.label_all_tokens = reads_all_tokens(model.config)
         self.model, self.tokenizer = (model if device is None else model.to(device)).eval(), tokenizer
         self.batch_tokens = batch_tokens or default_batch_tokens(self.model.device)
         self.buffer = buffer

@@ -52,7 +52,14 @@ from ner_recipe.decoding import best_min_score, first_subtokens, joint_decoding,
 from ner_recipe.distillation import checksum, find_teachers, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
 from ner_recipe.launch import MemoryShortError, UsageError, enough_memory, use_cores
-from ner_recipe.models import agreed_labels, fit_together, load_model, load_tokenizer, min_score_of
+from ner_recipe.models import (
+    agreed_labels,
+    fit_together,
+    load_model,
+    load_tokenizer,
+    min_score_of,
+    reads_all_tokens,
+)
 from ner_recipe.reports.card import write_model_card
 from ner_recipe.reports.files import follow_umask, write_text
 from ner_recipe.reports.history import kept_history, loss_text, mean_loss, training_facts
@@ -89,6 +96,8 @@ def prepare(
             print(f"Vocabulary: {len(words):,} words of the training text added", file=sys.stderr)
     set_seed(args.seed)
     model = load_model(model_args, labels, args.do_train, args.cpu_attention, tokenizer)
+    if data_args.label_all_tokens is None:
+        data_args.label_all_tokens = args.do_train or reads_all_tokens(model.config)
     if args.do_train:
         model.config.label_all_tokens = data_args.label_all_tokens  # the Annotator must know
     if data_args.min_score is None and unusual_protocol(data_args, args.do_train):

@@ -152,6 +152,9 @@ def test_entities_below_min_score_are_left_out(trained, annotator, tmp_path):
         (model / "config.json").write_text(json.dumps(config | {"min_score": wrong}))
         with pytest.raises(UsageError, match=r"config.json of .*: found min_score .*; expected"):
             Annotator(model)
+    (model / "config.json").write_text(json.dumps(config | {"label_all_tokens": "no"}))
+    with pytest.raises(UsageError, match=r"config.json of .*: found label_all_tokens 'no'; expected true or"):
+        Annotator(model)
     with pytest.raises(ValueError, match="min_score: found 45; expected a probability from 0 to 1"):
         Annotator(trained, min_score=45)
 
