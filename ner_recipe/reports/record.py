@@ -37,6 +37,7 @@ LISTED_SETTINGS = {
     ),
     "encoder": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
 }
+WITHOUT_TRAINING = ("label_all_tokens", "max_seq_length", "stride")
 
 
 def run_facts(
@@ -162,15 +163,16 @@ def run_record(
 
 
 def listed_settings(sources: Mapping[str, object]) -> dict[str, object]:
-    """The settings that the card lists, from the objects that hold each group of LISTED_SETTINGS."""
-    by_tokens = sources["trainer"].train_batch_tokens
-    void = "per_device_train_batch_size" if by_tokens else "train_batch_tokens"
-    return {
-        name: plain(getattr(source, name))
+    """The settings in effect that the card lists, from the objects with each group of LISTED_SETTINGS."""
+    args = sources["trainer"]
+    void = "per_device_train_batch_size" if args.train_batch_tokens else "train_batch_tokens"
+    values = {
+        name: plain(getattr(source, name, None))
         for group, source in sources.items()
         for name in LISTED_SETTINGS[group]
-        if hasattr(source, name) and name != void
+        if name != void and (args.do_train or name in WITHOUT_TRAINING)
     }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def package_versions() -> dict[str, str]:
