@@ -108,6 +108,11 @@ class DataArguments:
     )
     validation_file: str | None = HfArg(default=None, help="Your own text that selects the best epoch.")
     test_file: str | None = HfArg(default=None, help="Your own text for the final score.")
+    silver_train_file: list[str] | None = HfArg(
+        default=None,
+        help="Text that a model tagged, to be trained on beside the corpus: what annotate.py --with_text "
+        "writes, or any form of --train_file. One file or several.",
+    )
     validation_fraction: float | None = HfArg(
         default=None, help="Take this part of train's documents for validation, where there is none."
     )

@@ -119,6 +119,7 @@ def setting_problems(
         problems.append("--model_name_or_path: not given; expected a Hub id, a folder or package:NAME/PATH")
     problems += teacher_problems(model_args.teacher_name_or_path or [], args)
     problems += corpus_problems(data_args) + cache_problems(model_args.cache_dir)
+    problems += silver_problems(data_args.silver_train_file or [], args.do_train)
     own_text = data_args.validation_file or data_args.test_file
     if args.do_train and own_text and not data_args.train_file and "train" in data_args.train_split_name:
         problems.append("--train_file: not given; expected your text to train on beside the other files")
@@ -167,14 +168,7 @@ def corpus_problems(data_args: DataArguments) -> list[str]:
                 f"--{flag}: '{value}' names a corpus beside --{next(iter(given))}; remove one of the two"
             )
     for flag, path in given.items():
-        try:
-            there, readable = Path(path).exists(), Path(path).is_file() or Path(path).is_dir()
-        except OSError:  # the name is too long
-            there = readable = False
-        if not path or not readable:  # reading a FIFO would wait for ever
-            strange = f"'{path}' is neither a file nor a folder"
-            found = strange if there and path else f"found no file or folder '{path}'"
-            problems.append(f"--{flag}: {found}; give the path of your text")
+        problems += text_problems(flag, path)
     fraction = data_args.validation_fraction
     if fraction is not None and not 0 < fraction < 1:
         problems.append(f"--validation_fraction: found {fraction:g}; expected more than 0 and less than 1")
@@ -182,6 +176,30 @@ def corpus_problems(data_args: DataArguments) -> list[str]:
         problems.append(
             "--validation_fraction: has no effect beside --validation_file; remove one of the two"
         )
+    return problems
+
+
+def text_problems(flag: str, path: str) -> list[str]:
+    """A text that is not there, or that reading would wait for, such as a FIFO."""
+    try:
+        there, readable = Path(path).exists(), Path(path).is_file() or Path(path).is_dir()
+    except OSError:  # the name is too long
+        there = readable = False
+    if path and readable:
+        return []
+    strange = f"'{path}' is neither a file nor a folder"
+    found = strange if there and path else f"found no file or folder '{path}'"
+    return [f"--{flag}: {found}; give the path of your text"]
+
+
+def silver_problems(files: Sequence[str], do_train: bool) -> list[str]:
+    """Text that a model tagged which is not there, is named twice, or would not be trained on."""
+    problems = [problem for file in files for problem in text_problems("silver_train_file", file)]
+    if files and not do_train:
+        problems.append("--silver_train_file: needs --do_train; add it, or leave the files out")
+    places = [os.path.realpath(file) for file in files]
+    if twice := [file for number, file in enumerate(files) if places[number] in places[:number]]:
+        problems.append(f"--silver_train_file: found {twice[0]} twice; name each file once")
     return problems
 
 

@@ -3,9 +3,12 @@
 python -m pytest tests/test_corpora.py
 """
 
+import dataclasses
+import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import datasets
 import pytest
@@ -13,14 +16,17 @@ from conftest import REPO, run_program
 from http_server import silent_port
 from huggingface_hub import constants
 
+import annotate
 import run_ner
 from jnlpba_dataset import load_jnlpba
-from ner_recipe.arguments import DataArguments
+from ner_recipe.arguments import DataArguments, RecipeArguments
 from ner_recipe.corpora.__main__ import main as overview_main
 from ner_recipe.corpora.building import document_numbers
 from ner_recipe.corpora.loading import is_public_on_hub, load_from_hub
-from ner_recipe.corpora.splits import Split, training_texts
+from ner_recipe.corpora.splits import Split, label_names, load_splits, training_texts
 from ner_recipe.launch import UsageError
+from ner_recipe.reports.predictions import read_predictions
+from ner_recipe.serving import plain_texts
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,87 @@ def test_reports_say_what_a_model_is_trained_on(unknown, train_on, texts, cache_
 
 
 SAMPLE = REPO / "jnlpba_dataset" / "sample"
+
+
+@pytest.fixture(scope="module")
+def silver(trained, tmp_path_factory) -> list[str]:
+    """Two files that annotate.py wrote: each has two documents of the sample's devel split in new order."""
+    sentences = [
+        text.text
+        for text in plain_texts(read_predictions(trained / "predictions_validation.tsv"), "sentences")
+    ]
+    folder = tmp_path_factory.mktemp("silver")
+    rows = [{"id": f"{number}", "text": " ".join(sentences[number::4])} for number in range(4)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [
+        str(trained),
+        str(folder / "texts.jsonl"),
+        "--with_text",
+        "--chunk_documents",
+        "2",
+        "--min_score",
+        "0",
+    ]
+    assert annotate.main([*words, "--output_dir", str(folder / "out"), "--disable_tqdm"]) == 0
+    return [str(path) for path in sorted((folder / "out").glob("part-*.jsonl"))]
+
+
+def test_text_that_a_model_tagged_is_trained_on_beside_the_corpus(silver, sample_flags, tmp_path, trained):
+    rows = [json.loads(line) for path in silver for line in Path(path).read_text().splitlines()]
+    found = sum(len(row["entities"]) for row in rows)
+    assert len(silver) == 2 and found
+    out = tmp_path / "out"
+    words = [*sample_flags, "--max_steps", "3", "--do_report_page", "true", "--output_dir", str(out)]
+    assert run_ner.main([*words, "--silver_train_file", *silver]) == 0
+    splits, before = (json.loads((folder / "run.json").read_text())["splits"] for folder in (out, trained))
+    for name, more in (("documents", 4), ("sentences", 4), ("entities", found)):
+        assert splits["train"][name] == before["train"][name] + more
+    assert splits["validation"]["fingerprint"] == before["validation"]["fingerprint"]
+    assert splits["test"]["fingerprint"] == before["test"]["fingerprint"]
+    sha256 = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in silver]
+    said = ", ".join(
+        f"{Path(path).name} (2 documents, sha256 {digest})"
+        for path, digest in zip(silver, sha256, strict=True)
+    )
+    assert splits["train"]["silver"] == said
+    for name in ("README.md", "report.html", "classification_report_test.txt"):
+        assert said.replace("_", r"\_" if name == "README.md" else "_") in (out / name).read_text()
+
+
+def test_the_words_of_text_that_a_model_tagged_keep_their_tags(silver, cache_dir, tmp_path):
+    flags = DataArguments(dataset_config_name="sample", silver_train_file=silver)
+    args = RecipeArguments(output_dir=str(tmp_path), do_train=True)
+    split = load_splits(["train"], flags, args, str(cache_dir))["train"]
+    alone = load_splits(["train"], dataclasses.replace(flags, silver_train_file=None), args, str(cache_dir))
+    gold, names = alone["train"].sentences, label_names(split.sentences)
+    assert split.sentences[: len(gold)] == gold[:] and split.silver and not alone["train"].silver
+    rows = [json.loads(line) for path in silver for line in Path(path).read_text().splitlines()]
+    for row, added in zip(rows, split.sentences.select(range(len(gold), len(split.sentences))), strict=True):
+        assert "".join(added["tokens"]) == row["text"].replace(" ", "")
+        begun = [names[tag][2:] for tag in added["ner_tags"] if names[tag].startswith("B-")]
+        assert begun == [entity["label"] for entity in row["entities"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "expected"),
+    [
+        (None, ["--do_train"], "--silver_train_file: found no file or folder"),
+        ("IL-2\tB-protein\n", ["--do_eval"], "--silver_train_file: needs --do_train"),
+        ("IL-2\tB-gene\n", ["--do_train"], "silver.tsv has B-gene, and the corpus has O, B-protein"),
+        ("", ["--do_train"], "silver.tsv: found no sentence"),
+        ((SAMPLE / "test.tsv").read_text(), ["--do_train"], "silver.tsv is the test split of the corpus"),
+    ],
+)
+def test_other_text_is_refused_as_silver(content, flags, expected, sample_flags, tmp_path, capsys):
+    path = tmp_path / "silver.tsv"
+    if content is not None:
+        path.write_text(content)
+    words = [*sample_flags[:6], *flags, "--output_dir", str(tmp_path / "out"), "--silver_train_file"]
+    assert run_ner.main([*words, str(path)]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out" / "run.json").exists()
+    assert run_ner.main([*words, str(path), f"{tmp_path}/../{tmp_path.name}/silver.tsv"]) == 2
+    assert ("silver.tsv twice" in capsys.readouterr().err) or content is None
 
 
 def renamed(split: str) -> str:

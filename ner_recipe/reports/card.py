@@ -355,10 +355,12 @@ def count_row(split: Mapping) -> list[str]:
 def provenance(run: Mapping) -> list[tuple[str, str]]:
     """The command, commit, seed, hardware, time and versions of the run."""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    silver = run["splits"].get("train", {}).get("silver")
     return [
         ("command", code(run["command"])),
         ("commit of the recipe", code(run["commit"]) if run["commit"] else "not recorded"),
         *([("learnt from", markdown(run["teachers"]))] if run.get("teachers") else []),
+        *([("tagged by a model", markdown(silver))] if silver else []),
         ("seed", str(run["seed"])),
         ("hardware", f"{markdown(run['device'])}; processes: {run['processes']}"),
         ("time", f"{run['seconds'] / 60:.1f} minutes, evaluation included"),

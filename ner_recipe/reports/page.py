@@ -92,6 +92,8 @@ def final_content(
 ) -> PageContent:
     """The page of a finished run. `kept` is the history up to the model that was kept, `record` run.json."""
     learnt_from = {"learnt from": record["teachers"]} if "teachers" in record else {}
+    if silver := record["splits"].get("train", {}).get("silver"):
+        learnt_from["tagged by a model"] = silver
     return PageContent(
         results,
         overview,

@@ -195,4 +195,4 @@ def split_record(split: Split) -> dict[str, object]:
         "windows": len(split.windows),
         "sha256": " + ".join(split.source.sha256[part] for part in split.name.split("+")),
         "facts": dict(split.facts),
-    } | ({"taught_by": split.taught_by} if split.taught_by else {})
+    } | {name: value for name in ("silver", "taught_by") if (value := getattr(split, name))}
