@@ -112,6 +112,15 @@ def test_the_words_of_text_that_a_model_tagged_keep_their_tags(silver, cache_dir
         assert begun == [entity["label"] for entity in row["entities"]]
 
 
+def test_text_of_unknown_documents_is_counted_in_sentences(cache_dir, tmp_path):
+    path = tmp_path / "silver.tsv"
+    path.write_text("IL-2\tB-protein\n\nNFAT\tB-protein\n\nrises\tO\n")
+    flags = DataArguments(dataset_config_name="sample", silver_train_file=[str(path)])
+    args = RecipeArguments(output_dir=str(tmp_path), do_train=True)
+    split = load_splits(["train"], flags, args, str(cache_dir))["train"]
+    assert split.silver.startswith("silver.tsv (3 sentences, sha256 ")
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "expected"),
     [

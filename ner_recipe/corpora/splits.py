@@ -12,7 +12,7 @@ import datasets
 
 from jnlpba_dataset import column, split_counts
 from ner_recipe.arguments import DataArguments, RecipeArguments
-from ner_recipe.corpora.building import build
+from ner_recipe.corpora.building import build, document_numbers
 from ner_recipe.corpora.loading import Source, load_corpus
 from ner_recipe.corpora.records import Columns
 from ner_recipe.corpora.sources import content_sha256, rows_of_file
@@ -88,8 +88,9 @@ def with_silver(split: Split, files: Sequence[str], cache_dir: str | None) -> Sp
     for number, file in enumerate(files):
         sha256 = content_sha256(Path(file))
         parts.append(silver_sentences(file, sha256, f"silver{number}", split, cache_dir))
-        documents = len(set(column(parts[-1], "document_id")) - {None})
-        said.append(f"{Path(file).name} ({documents:,} documents, sha256 {sha256[:16]})")
+        documents = document_numbers(parts[-1])
+        size = f"{len(parts[-1]):,} sentences" if documents is None else f"{len(set(documents)):,} documents"
+        said.append(f"{Path(file).name} ({size}, sha256 {sha256[:16]})")
     shared = [name for name in split.sentences.column_names if all(name in part.features for part in parts)]
     sentences = datasets.concatenate_datasets([part.select_columns(shared) for part in parts])
     total = split.total + len(sentences) - len(split.sentences)
