@@ -16,7 +16,8 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from jnlpba_dataset import column, encode, whole_abstracts
 from ner_recipe.arguments import DataArguments
-from ner_recipe.corpora.splits import Split, label_names
+from ner_recipe.corpora.building import label_names
+from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 
 ROUNDING = 12  # a length is rounded up by less than one part in so many
@@ -32,9 +33,9 @@ def encode_split(
     cache_dir: str | None = None,
 ) -> Split:
     """Cut a split into windows. Those to be evaluated come longest first, which saves padding."""
-    texts = split.sentences
+    texts = sentences = split.with_silver
     if role == "train":
-        texts = training_rows(texts, data_args.train_on, cache_dir)
+        texts = training_rows(sentences, data_args.train_on, cache_dir)
     windows = texts.map(
         encode,
         batched=True,
@@ -53,7 +54,7 @@ def encode_split(
     if role != "train":
         windows = windows.select(np.argsort(-numbers(windows, "length"), kind="stable"))
     elif data_args.train_on == "alternate":
-        windows = with_documents(windows, split.sentences, texts)
+        windows = with_documents(windows, sentences, texts)
     return dataclasses.replace(split, windows=windows)
 
 

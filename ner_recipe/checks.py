@@ -185,21 +185,20 @@ def text_problems(flag: str, path: str) -> list[str]:
         there, readable = Path(path).exists(), Path(path).is_file() or Path(path).is_dir()
     except OSError:  # the name is too long
         there = readable = False
-    if path and readable:
+    if path and readable and os.access(path, os.R_OK):
         return []
+    if path and readable:
+        return [f"--{flag}: '{path}' can't be read by this user; change its permissions"]
     strange = f"'{path}' is neither a file nor a folder"
     found = strange if there and path else f"found no file or folder '{path}'"
     return [f"--{flag}: {found}; give the path of your text"]
 
 
 def silver_problems(files: Sequence[str], do_train: bool) -> list[str]:
-    """Text that a model tagged which is not there, is named twice, or would not be trained on."""
+    """Text that a model tagged which is not there, or would not be trained on."""
     problems = [problem for file in files for problem in text_problems("silver_train_file", file)]
     if files and not do_train:
         problems.append("--silver_train_file: needs --do_train; add it, or leave the files out")
-    places = [os.path.realpath(file) for file in files]
-    if twice := [file for number, file in enumerate(files) if places[number] in places[:number]]:
-        problems.append(f"--silver_train_file: found {twice[0]} twice; name each file once")
     return problems
 
 

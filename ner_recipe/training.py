@@ -45,9 +45,9 @@ from ner_recipe.batching import (
     presentations,
 )
 from ner_recipe.checkpoints import SETTINGS_FILE, began_with, last_checkpoint, whole_or_none
-from ner_recipe.corpora.building import document_numbers
+from ner_recipe.corpora.building import document_numbers, label_names
 from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
-from ner_recipe.corpora.splits import Split, label_names, load_splits, with_labels
+from ner_recipe.corpora.splits import Split, load_splits, with_labels
 from ner_recipe.decoding import best_min_score, first_subtokens, joint_decoding, leave_out
 from ner_recipe.distillation import checksum, find_teachers, load_teachers, teacher_loss, with_teachers
 from ner_recipe.interruption import save_at_signal
@@ -69,6 +69,7 @@ from ner_recipe.reports.text import served_forms
 from ner_recipe.serving import longest_text
 from ner_recipe.vocabulary import split_words, with_words
 
+SILVER = "silver text"  # among the fingerprints that a checkpoint holds
 PREFIXES = {"validation": "eval", "test": "test"}  # in the names of Trainer's metrics and result files
 
 
@@ -89,7 +90,7 @@ def prepare(
     labels = agreed_labels(model_args, labels, args.do_train)
     splits = {role: with_labels(split, labels) for role, split in splits.items()}
     if args.do_train and model_args.add_tokens_min_count:
-        texts = column(splits["train"].sentences, "tokens")
+        texts = column(splits["train"].with_silver, "tokens")
         words = split_words(tokenizer, texts, model_args.add_tokens_min_count)
         tokenizer = with_words(tokenizer, words)
         if args.process_index == 0:
@@ -474,6 +475,8 @@ def build_trainer(
         raise UsageError(" ".join(str(error).split())) from error
     trainer.corpus = {role: split.counts["fingerprint"] for role, split in splits.items() if role != "test"}
     if "train" in splits:
+        if silver := splits["train"].silver:
+            trainer.corpus[SILVER] = silver.counts["fingerprint"]
         if splits["train"].taught_by:
             trainer.corpus[TEACHER] = splits["train"].taught_by
         trainer._get_train_sampler()  # refuses impossible batches before anything is written
@@ -531,9 +534,10 @@ def noting_the_step(trainer: Trainer) -> Iterator[None]:
 def refuse_another_corpus(checkpoint: Path, corpus: Mapping[str, str]) -> None:
     """Refuse to go on from a checkpoint with sentences or tags that it was not trained or selected on."""
     began = began_with(checkpoint, "corpus")
-    for role, content in corpus.items():
+    for role in dict.fromkeys((*corpus, SILVER)):
+        content = corpus.get(role)
         if began.get(role) != content:
-            what = role if role == TEACHER else f"{role} split"
+            what = role if role in (TEACHER, SILVER) else f"{role} split"
             raise UsageError(
                 f"--resume_from_checkpoint: {checkpoint} began with another {what} (fingerprint "
                 f"{began.get(role)}, now {content}); restore it, or start anew in another --output_dir"

@@ -3,7 +3,6 @@
 python -m pytest tests/test_corpora.py
 """
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -21,9 +20,9 @@ import run_ner
 from jnlpba_dataset import load_jnlpba
 from ner_recipe.arguments import DataArguments, RecipeArguments
 from ner_recipe.corpora.__main__ import main as overview_main
-from ner_recipe.corpora.building import document_numbers
+from ner_recipe.corpora.building import document_numbers, label_names
 from ner_recipe.corpora.loading import is_public_on_hub, load_from_hub
-from ner_recipe.corpora.splits import Split, label_names, load_splits, training_texts
+from ner_recipe.corpora.splits import Split, load_splits, training_texts
 from ner_recipe.launch import UsageError
 from ner_recipe.reports.predictions import read_predictions
 from ner_recipe.serving import plain_texts
@@ -50,6 +49,7 @@ def test_reports_say_what_a_model_is_trained_on(unknown, train_on, texts, cache_
     assert training_texts(None, train_on) == {}
 
 
+SPANS = [{"start": s, "end": e, "label": t} for s, e, t in ((0, 4, "protein"), (0, 2, "DNA"), (3, 4, "DNA"))]
 SAMPLE = REPO / "jnlpba_dataset" / "sample"
 
 
@@ -76,71 +76,115 @@ def silver(trained, tmp_path_factory) -> list[str]:
     return [str(path) for path in sorted((folder / "out").glob("part-*.jsonl"))]
 
 
-def test_text_that_a_model_tagged_is_trained_on_beside_the_corpus(silver, sample_flags, tmp_path, trained):
-    rows = [json.loads(line) for path in silver for line in Path(path).read_text().splitlines()]
-    found = sum(len(row["entities"]) for row in rows)
+def tagged_rows(paths: list[str]) -> list[dict]:
+    return [json.loads(line) for path in paths for line in Path(path).read_text().splitlines()]
+
+
+def load_train(files: list[str], tmp_path, cache_dir, **flags) -> Split:
+    """The sample's train split with text that a model tagged."""
+    given = DataArguments(dataset_config_name="sample", silver_train_file=files, **flags)
+    args = RecipeArguments(output_dir=str(tmp_path), do_train=True)
+    return load_splits(["train"], given, args, str(cache_dir))["train"]
+
+
+def test_text_that_a_model_tagged_is_trained_on_beside_the_corpus(
+    silver, sample_flags, tmp_path, trained, capsys
+):
+    found = sum(len(row["entities"]) for row in tagged_rows(silver))
     assert len(silver) == 2 and found
     out = tmp_path / "out"
     words = [*sample_flags, "--max_steps", "3", "--do_report_page", "true", "--output_dir", str(out)]
-    assert run_ner.main([*words, "--silver_train_file", *silver]) == 0
+    folder = Path(silver[0]).parent
+    assert run_ner.main([*words, "--silver_train_file", str(folder)]) == 0
+    evaluated = {tuple(words) for words in load_jnlpba(name="sample")["validation"]["tokens"]}
+    warning = f"also in the text that a model tagged: {len(evaluated)} sentences of validation"
+    shown = capsys.readouterr().err
+    assert warning in shown and "sentences of test" not in shown
     splits, before = (json.loads((folder / "run.json").read_text())["splits"] for folder in (out, trained))
-    for name, more in (("documents", 4), ("sentences", 4), ("entities", found)):
-        assert splits["train"][name] == before["train"][name] + more
-    assert splits["validation"]["fingerprint"] == before["validation"]["fingerprint"]
-    assert splits["test"]["fingerprint"] == before["test"]["fingerprint"]
-    sha256 = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in silver]
-    said = ", ".join(
-        f"{Path(path).name} (2 documents, sha256 {digest})"
-        for path, digest in zip(silver, sha256, strict=True)
-    )
-    assert splits["train"]["silver"] == said
+    added = splits["train"].pop("silver")
+    assert splits["train"].pop("windows") > before["train"]["windows"]
+    for role in splits:
+        assert splits[role] == {name: value for name, value in before[role].items() if name in splits[role]}
+    assert (added["documents"], added["sentences"], added["entities"]) == (4, 4, found)
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in silver]
+    sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    said = f"{folder.name} (4 documents, 4 sentences, {found} entities, sha256 {sha256})"
+    assert added["files"] == said
     for name in ("README.md", "report.html", "classification_report_test.txt"):
-        assert said.replace("_", r"\_" if name == "README.md" else "_") in (out / name).read_text()
+        assert said in (out / name).read_text()
+    row = f"| train, tagged by a model | 4 | 4 | {added['words']:,} | {found} | `{added['fingerprint']}` |  |"
+    assert row in (out / "README.md").read_text()
 
 
 def test_the_words_of_text_that_a_model_tagged_keep_their_tags(silver, cache_dir, tmp_path):
-    flags = DataArguments(dataset_config_name="sample", silver_train_file=silver)
-    args = RecipeArguments(output_dir=str(tmp_path), do_train=True)
-    split = load_splits(["train"], flags, args, str(cache_dir))["train"]
-    alone = load_splits(["train"], dataclasses.replace(flags, silver_train_file=None), args, str(cache_dir))
-    gold, names = alone["train"].sentences, label_names(split.sentences)
-    assert split.sentences[: len(gold)] == gold[:] and split.silver and not alone["train"].silver
-    rows = [json.loads(line) for path in silver for line in Path(path).read_text().splitlines()]
-    for row, added in zip(rows, split.sentences.select(range(len(gold), len(split.sentences))), strict=True):
+    split = load_train(silver, tmp_path, cache_dir)
+    gold, names = split.sentences, label_names(split.sentences)
+    assert gold[:]["tokens"] == load_jnlpba(name="sample")["train"]["tokens"]
+    trained_on = split.with_silver
+    assert trained_on.select(range(len(gold))).remove_columns("spaces")[:] == gold[:]
+    assert set(trained_on[: len(gold)]["spaces"]) == {None}
+    rows = tagged_rows(silver)
+    for row, added in zip(rows, trained_on.select(range(len(gold), len(trained_on))), strict=True):
         assert "".join(added["tokens"]) == row["text"].replace(" ", "")
+        spaced = zip(added["spaces"], added["tokens"], strict=True)
+        assert "".join(" " * space + word for space, word in spaced) == f" {row['text']}"
         begun = [names[tag][2:] for tag in added["ner_tags"] if names[tag].startswith("B-")]
         assert begun == [entity["label"] for entity in row["entities"]]
 
 
-def test_text_of_unknown_documents_is_counted_in_sentences(cache_dir, tmp_path):
-    path = tmp_path / "silver.tsv"
-    path.write_text("IL-2\tB-protein\n\nNFAT\tB-protein\n\nrises\tO\n")
-    flags = DataArguments(dataset_config_name="sample", silver_train_file=[str(path)])
-    args = RecipeArguments(output_dir=str(tmp_path), do_train=True)
-    split = load_splits(["train"], flags, args, str(cache_dir))["train"]
-    assert split.silver.startswith("silver.tsv (3 sentences, sha256 ")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("IL-2\tB-protein\n\nNFAT\tB-protein\n\nrises\tO\n", "silver.tsv (3 sentences, 2 entities, sha256 "),
+        (
+            {"text": "IL-2", "spans": SPANS},
+            "silver.jsonl (1 documents, 1 sentences, 1 entities, 2 more entities left out, because tags",
+        ),
+    ],
+)
+def test_reports_say_what_text_that_a_model_tagged_holds(content, said, cache_dir, tmp_path):
+    spans = isinstance(content, dict)
+    path = tmp_path / ("silver.jsonl" if spans else "silver.tsv")
+    path.write_text(json.dumps(content) if spans else content)
+    split = load_train([str(path)], tmp_path, cache_dir)
+    assert training_texts(split, "alternate")["tagged by a model"].startswith(said)
 
 
 @pytest.mark.parametrize(
-    ("content", "flags", "expected"),
+    ("name", "content", "flags", "expected"),
     [
-        (None, ["--do_train"], "--silver_train_file: found no file or folder"),
-        ("IL-2\tB-protein\n", ["--do_eval"], "--silver_train_file: needs --do_train"),
-        ("IL-2\tB-gene\n", ["--do_train"], "silver.tsv has B-gene, and the corpus has O, B-protein"),
-        ("", ["--do_train"], "silver.tsv: found no sentence"),
-        ((SAMPLE / "test.tsv").read_text(), ["--do_train"], "silver.tsv is the test split of the corpus"),
+        ("s.tsv", None, ["--do_train"], "--silver_train_file: found no file or folder"),
+        ("s.tsv", "IL-2\tB-protein\n", ["--do_eval"], "--silver_train_file: needs --do_train"),
+        ("s.tsv", "IL-2\tB-gene\n", ["--do_train"], "s.tsv has B-gene, and the corpus has O, B-protein"),
+        ("s.tsv", "", ["--do_train"], "s.tsv: found no sentence"),
+        ("s.tsv", "IL-2\tI-\n", ["--do_train"], "s.tsv:1: found"),
+        ("s.tsv", (SAMPLE / "test.tsv").read_text(), ["--do_train"], "s.tsv is the test split of the corpus"),
+        (
+            "s.jsonl",
+            '{"id": "1", "entities": []}',
+            ["--do_train"],
+            "s.jsonl:1: found entities without 'text'",
+        ),
+        ("manifest.json", "{}", ["--do_train"], "annotate.py has not finished"),
     ],
 )
-def test_other_text_is_refused_as_silver(content, flags, expected, sample_flags, tmp_path, capsys):
-    path = tmp_path / "silver.tsv"
+def test_other_text_is_refused_as_silver(name, content, flags, expected, sample_flags, tmp_path, capsys):
+    folder = tmp_path / "silver"
+    folder.mkdir()
     if content is not None:
-        path.write_text(content)
+        (folder / name).write_text(content)
     words = [*sample_flags[:6], *flags, "--output_dir", str(tmp_path / "out"), "--silver_train_file"]
-    assert run_ner.main([*words, str(path)]) == 2
+    given = folder if name == "manifest.json" else folder / name
+    assert run_ner.main([*words, str(given)]) == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "out" / "run.json").exists()
-    assert run_ner.main([*words, str(path), f"{tmp_path}/../{tmp_path.name}/silver.tsv"]) == 2
-    assert ("silver.tsv twice" in capsys.readouterr().err) or content is None
+
+
+def test_the_same_silver_text_is_refused_twice(silver, cache_dir, tmp_path):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(Path(silver[0]).read_bytes())
+    with pytest.raises(UsageError, match=r"copy.jsonl is the same text as .*part-00000-00000.jsonl"):
+        load_train([*silver, str(copy)], tmp_path, cache_dir)
 
 
 def renamed(split: str) -> str:

@@ -32,7 +32,7 @@ ORDER = (
         "corpora.building",
         "corpora.collection",
     ),
-    *("corpora.loading", "corpora.splits", "corpora.leakage", "decoding"),
+    *("corpora.loading", "corpora.silver", "corpora.splits", "corpora.leakage", "decoding"),
     *("attention", "dropout", "vocabulary", "models", "batching", "distillation"),
     *("reports.files", "reports.template"),
     *("reports.intervals", "reports.result", "reports.predictions", "reports.history"),

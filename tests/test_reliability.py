@@ -243,8 +243,18 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
     assert f"{checkpoint} began with another train split (fingerprint " in refused()
     file.write_text(original)
 
+    silver = tmp_path / "silver.tsv"
+    silver.write_text("IL-2\tB-protein\n")
+    assert "began with another silver text (fingerprint None, now " in refused(
+        "--silver_train_file", str(silver)
+    )
     settings = checkpoint / SETTINGS_FILE
     content = json.loads(files[settings])
+    content["corpus"]["silver text"] = "0"
+    files[settings] = json.dumps(content).encode()
+    settings.write_bytes(files[settings])
+    assert "began with another silver text (fingerprint 0, now None)" in refused()
+    del content["corpus"]["silver text"]
     content["settings"]["old_flag"] = True
     files[settings] = json.dumps(content).encode()
     settings.write_bytes(files[settings])

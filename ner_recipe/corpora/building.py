@@ -88,6 +88,30 @@ def label_set(kinds: Sequence[str]) -> list[str]:
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
 
 
+def label_names(sentences: datasets.Dataset) -> list[str]:
+    """The labels in the order of their ids."""
+    return list(sentences.features["ner_tags"].feature.names)
+
+
+def relabelled(sentences: datasets.Dataset, labels: Sequence[str]) -> datasets.Dataset:
+    """The same sentences with label ids in another order, or among more labels."""
+    names = label_names(sentences)
+    if names == list(labels):
+        return sentences
+    features = sentences.features.copy()
+    features["ner_tags"] = datasets.List(datasets.ClassLabel(names=list(labels)))
+    return sentences.map(
+        renumbered,
+        batched=True,
+        features=features,
+        fn_kwargs={"new_ids": [labels.index(name) for name in names]},
+    )
+
+
+def renumbered(examples: Mapping[str, list], new_ids: list[int]) -> dict[str, list]:
+    return {"ner_tags": [[new_ids[tag] for tag in tags] for tags in examples["ner_tags"]]}
+
+
 def tagged(
     split: str, rows: datasets.Dataset, labels: Sequence[str], cache_dir: str | None
 ) -> datasets.Dataset:

@@ -1,4 +1,4 @@
-"""What can be wrong with the splits of a corpus together: one file for two of them, repeats, no entity.
+"""What can be wrong with what is trained and evaluated on: one file for two splits, repeats, no entity.
 
 refuse_bad_splits(splits)
 notes = corpus_notes(splits)
@@ -13,6 +13,7 @@ from jnlpba_dataset import column, columns
 from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 
+BEGINNING = 30  # characters by which a sentence is looked for inside longer text
 # The roles that need an entity, to learn from and to select by, and the flag that may have cut it off.
 LEARNED = {"train": "max_train_samples", "validation": "max_eval_samples"}
 
@@ -37,9 +38,14 @@ def refuse_bad_splits(splits: Mapping[str, Split]) -> None:
 
 
 def corpus_notes(splits: Mapping[str, Split]) -> list[str]:
-    """A line for each evaluated split that repeats sentences of train, or has no entity."""
+    """A line for each evaluated split that repeats what is trained on, or has no entity."""
     notes = []
     trained = repeats(splits["train"]) if "train" in splits else (set(), set())
+    silver = splits["train"].silver if "train" in splits else None
+    if silver and not silver.counts["entities"]:
+        notes.append(
+            f"Warning: the text that a model tagged has no entity, so it teaches none: {silver.files}"
+        )
     for role, split in splits.items():
         if role == "train":
             continue
@@ -54,7 +60,35 @@ def corpus_notes(splits: Mapping[str, Split]) -> list[str]:
                 f"Warning: also in {splits['train'].name}, word for word: {documents_too}{same[1]:,} "
                 f"sentences of {split.name} (each counted once)"
             )
+        if silver and (count := len(found_in(split.sentences, silver.sentences))):
+            notes.append(
+                f"Warning: also in the text that a model tagged: {count:,} sentences of {split.name} (each "
+                "counted once)"
+            )
     return notes
+
+
+def found_in(sentences: datasets.Dataset, text: datasets.Dataset) -> set[str]:
+    """The sentences that are also in other text, whose words may be divided in another way.
+
+    White space does not count. A sentence of fewer than BEGINNING characters must be a whole line of the
+    text, any other one can be anywhere in a document.
+    """
+    wanted = {"".join(words) for words in column(sentences, "tokens")}
+    by_beginning: dict[str, list[str]] = {}
+    for sentence in wanted:
+        if len(sentence) >= BEGINNING:
+            by_beginning.setdefault(sentence[:BEGINNING], []).append(sentence)
+    found = set()
+    for document in texts_of(text):
+        lines = ["".join(words) for words in document]
+        found |= wanted & set(lines)
+        whole = "".join(lines)
+        starts = itertools.accumulate((len(word) for words in document for word in words), initial=0)
+        for start in starts:
+            candidates = by_beginning.get(whole[start : start + BEGINNING], ())
+            found |= {sentence for sentence in candidates if whole.startswith(sentence, start)}
+    return found
 
 
 def repeats(split: Split) -> tuple[set[int], set[int]]:
@@ -74,3 +108,10 @@ def documents(split: Split) -> Iterator[tuple[str, ...]]:
         words = tuple(word for _, sentence in group for word in sentence)
         if name is not None:
             yield words
+
+
+def texts_of(sentences: datasets.Dataset) -> Iterator[list[list[str]]]:
+    """The sentences of each document; sentences of unknown documents as one text."""
+    rows = columns(sentences, "document_id", "tokens")
+    for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+        yield [words for _, words in group]

@@ -38,6 +38,12 @@ class Columns(NamedTuple):
         Raises:
             CorpusError: it has none of the wanted name.
         """
+        annotated = any(key in names for key in ENTITY_KEYS)
+        if annotated and self.text is None and not {"text", *TOKEN_COLUMNS} & set(names):
+            raise CorpusError(
+                f"{place}: found entities without 'text'; expected both (annotate.py writes them with "
+                "--with_text)"
+            )
         chosen = []
         for flag, wanted, usual in (
             ("text_column_name", self.text, TOKEN_COLUMNS),

@@ -12,10 +12,10 @@ import datasets
 
 from jnlpba_dataset import column, split_counts
 from ner_recipe.arguments import DataArguments, RecipeArguments
-from ner_recipe.corpora.building import build, document_numbers
+from ner_recipe.corpora.building import label_names, relabelled
 from ner_recipe.corpora.loading import Source, load_corpus
-from ner_recipe.corpora.records import Columns
-from ner_recipe.corpora.sources import content_sha256, rows_of_file
+from ner_recipe.corpora.silver import Silver, joined, load_silver
+from ner_recipe.corpora.sources import content_sha256
 from ner_recipe.launch import UsageError
 
 PRESENTED = {  # the abstracts of known documents, by --train_on
@@ -30,8 +30,9 @@ class Split:
     """One split: its sentences and, once encoded, the windows that the model sees.
 
     `name` is the corpus's own (`train+validation` if joined), `total` its sentences before --max_..._samples.
-    `facts` are the lines about it that every report states. `silver` says which text that a model tagged is
-    among the sentences. `taught_by` is the checksum of the teachers whose probabilities the windows hold.
+    `facts` are the lines about it that every report states. `silver` is text that a model tagged, to be
+    trained on beside the sentences. `taught_by` is the checksum of the teachers whose probabilities the
+    windows hold.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Split:
     total: int
     source: Source
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    silver: str | None = None
+    silver: Silver | None = None
     windows: datasets.Dataset | None = None
     taught_by: str | None = None
 
@@ -47,6 +48,11 @@ class Split:
     def counts(self) -> dict[str, int | str | None]:
         """documents (None if unknown), sentences, words, entities, and the fingerprint of the content."""
         return split_counts(self.sentences)
+
+    @functools.cached_property
+    def with_silver(self) -> datasets.Dataset:
+        """The sentences, then those that a model tagged: what is trained on."""
+        return joined([self.sentences, self.silver.sentences]) if self.silver else self.sentences
 
 
 def load_splits(
@@ -76,48 +82,14 @@ def load_splits(
             facts = joined_facts({part: corpus.facts.get(part, {}) for part in name.split("+")})
             splits[role] = Split(name, sentences, len(whole), corpus.source, facts | untested)
         if "train" in splits and data_args.silver_train_file:
-            splits["train"] = with_silver(splits["train"], data_args.silver_train_file, cache_dir)
+            train, own = splits["train"], data_args.own_files
+            sha256 = {split: content_sha256(Path(file)) for split, file in own.items()} | corpus.source.sha256
+            labels = label_names(train.sentences)
+            silver = load_silver(data_args.silver_train_file, labels, sha256, cache_dir)
+            splits["train"] = dataclasses.replace(train, silver=silver)
     if not splits:
         raise UsageError("--do_predict: the corpus has no test split; give --test_file, or use --do_eval")
     return splits
-
-
-def with_silver(split: Split, files: Sequence[str], cache_dir: str | None) -> Split:
-    """Add text that a model tagged to what is trained on."""
-    parts, said = [split.sentences], []
-    for number, file in enumerate(files):
-        sha256 = content_sha256(Path(file))
-        parts.append(silver_sentences(file, sha256, f"silver{number}", split, cache_dir))
-        documents = document_numbers(parts[-1])
-        size = f"{len(parts[-1]):,} sentences" if documents is None else f"{len(set(documents)):,} documents"
-        said.append(f"{Path(file).name} ({size}, sha256 {sha256[:16]})")
-    shared = [name for name in split.sentences.column_names if all(name in part.features for part in parts)]
-    sentences = datasets.concatenate_datasets([part.select_columns(shared) for part in parts])
-    total = split.total + len(sentences) - len(split.sentences)
-    return dataclasses.replace(split, sentences=sentences, total=total, silver=", ".join(said))
-
-
-def silver_sentences(
-    file: str, sha256: str, name: str, split: Split, cache_dir: str | None
-) -> datasets.Dataset:
-    """The sentences of one file with the labels of a split. Their ids begin with `name`.
-
-    Raises:
-        CorpusError: the file can't be read.
-        UsageError: it has other types than the corpus, or is one of the corpus's own.
-    """
-    own = [part for part, digest in split.source.sha256.items() if digest == sha256]
-    if own:
-        raise UsageError(f"--silver_train_file: {file} is the {own[0]} split of the corpus; leave it out")
-    rows = rows_of_file(file, Columns(), cache_dir, sha256=sha256)
-    sentences = build({name: rows}, repair=False, cache_dir=cache_dir)[0][name]
-    labels = label_names(split.sentences)
-    if strange := sorted(set(label_names(sentences)) - set(labels)):
-        raise UsageError(
-            f"--silver_train_file: {file} has {strange[0]}, and the corpus has {', '.join(labels)}; expected "
-            "text that a model of this corpus tagged"
-        )
-    return relabelled(sentences, labels)
 
 
 def joined_facts(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -142,44 +114,23 @@ def select_split(corpus: datasets.DatasetDict, name: str) -> datasets.Dataset:
     return datasets.concatenate_datasets([corpus[part] for part in parts])
 
 
-def label_names(sentences: datasets.Dataset) -> list[str]:
-    """The labels in the order of their ids."""
-    return list(sentences.features["ner_tags"].feature.names)
-
-
 def with_labels(split: Split, labels: Sequence[str]) -> Split:
     """The same split with label ids in another order, or among more labels."""
-    return dataclasses.replace(split, sentences=relabelled(split.sentences, labels))
-
-
-def relabelled(sentences: datasets.Dataset, labels: Sequence[str]) -> datasets.Dataset:
-    """The same sentences with label ids in another order, or among more labels."""
-    names = label_names(sentences)
-    if names == list(labels):
-        return sentences
-    features = sentences.features.copy()
-    features["ner_tags"] = datasets.List(datasets.ClassLabel(names=list(labels)))
-    return sentences.map(
-        renumbered,
-        batched=True,
-        features=features,
-        fn_kwargs={"new_ids": [labels.index(name) for name in names]},
-    )
-
-
-def renumbered(examples: Mapping[str, list], new_ids: list[int]) -> dict[str, list]:
-    return {"ner_tags": [[new_ids[tag] for tag in tags] for tags in examples["ner_tags"]]}
+    silver = split.silver
+    if silver:
+        silver = dataclasses.replace(silver, sentences=relabelled(silver.sentences, labels))
+    return dataclasses.replace(split, sentences=relabelled(split.sentences, labels), silver=silver)
 
 
 def training_texts(split: Split | None, train_on: str) -> dict[str, str]:
     """What was trained on, for the reports; nothing without training. Unknown documents are never joined."""
     if split is None:
         return {}
-    unknown = sum(name is None for name in column(split.sentences, "document_id"))
+    unknown = sum(name is None for name in column(split.with_silver, "document_id"))
     if train_on == "sentences":
         texts = "single sentences"
-    elif unknown == len(split.sentences):
+    elif unknown == len(split.with_silver):
         texts = "single sentences, because documents are unknown"
     else:
         texts = PRESENTED[train_on] + (" where documents are known" if unknown else "")
-    return {"trained on": texts} | ({"tagged by a model": split.silver} if split.silver else {})
+    return {"trained on": texts} | ({"tagged by a model": split.silver.files} if split.silver else {})

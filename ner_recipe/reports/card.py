@@ -221,7 +221,7 @@ def card_text(run: Mapping, scores: Mapping[str, Mapping]) -> dict:
         ],
         "training": training_rows(run),
         "labels": ", ".join(code(label) for label in run["labels"]),
-        "counts": [count_row(split) for split in run["splits"].values()],
+        "counts": [row for split in run["splits"].values() for row in count_rows(split)],
         "corpus_note": corpus_note(run),
         "limits": JNLPBA_LIMITS if run["corpus"] == "jnlpba" else "",
         "provenance": provenance(run),
@@ -344,12 +344,26 @@ def sentences_used(split: Mapping) -> str:
     return f"{used:,}" if used == total else f"{used:,} of {total:,}"
 
 
+def count_rows(split: Mapping) -> list[list[str]]:
+    """The row of one split, and that of the text beside it that a model tagged."""
+    silver = split.get("silver")
+    more = (
+        [count_row({"name": f"{split['name']}, tagged by a model", "sha256": "", **silver})] if silver else []
+    )
+    return [count_row(split), *more]
+
+
 def count_row(split: Mapping) -> list[str]:
     """Name, counts and checksums of one split."""
     words, entities = (f"{split[key]:,}" for key in ("words", "entities"))
     documents = "unknown" if split["documents"] is None else f"{split['documents']:,}"
     counts = [documents, sentences_used(split), words, entities]
-    return [split["name"], *counts, code(split["fingerprint"]), code(split["sha256"])]
+    return [
+        split["name"],
+        *counts,
+        code(split["fingerprint"]),
+        code(split["sha256"]) if split["sha256"] else "",
+    ]
 
 
 def provenance(run: Mapping) -> list[tuple[str, str]]:
@@ -360,7 +374,7 @@ def provenance(run: Mapping) -> list[tuple[str, str]]:
         ("command", code(run["command"])),
         ("commit of the recipe", code(run["commit"]) if run["commit"] else "not recorded"),
         *([("learnt from", markdown(run["teachers"]))] if run.get("teachers") else []),
-        *([("tagged by a model", markdown(silver))] if silver else []),
+        *([("tagged by a model", markdown(silver["files"]))] if silver else []),
         ("seed", str(run["seed"])),
         ("hardware", f"{markdown(run['device'])}; processes: {run['processes']}"),
         ("time", f"{run['seconds'] / 60:.1f} minutes, evaluation included"),

@@ -16,7 +16,8 @@ from typing import Any
 
 from jnlpba_dataset import column, columns
 from metrics import AVERAGES, Entity, entities
-from ner_recipe.corpora.splits import Split, label_names
+from ner_recipe.corpora.building import label_names
+from ner_recipe.corpora.splits import Split
 from ner_recipe.reports.error_analysis import (
     COLUMNS,
     KINDS,
@@ -73,6 +74,8 @@ def corpus_overview(splits: Mapping[str, Split]) -> Overview:
         labels = Counter(tag for tags in column(split.sentences, "ner_tags") for tag in tags)
         labels = {names[tag]: count for tag, count in labels.items()}
         parts[role] = {"name": split.name, "labels": labels, **split.counts}
+        if split.silver:
+            parts[role]["silver"] = split.silver.counts
         if role == "train":
             seen = {
                 surface(words, entity)
@@ -92,8 +95,6 @@ def final_content(
 ) -> PageContent:
     """The page of a finished run. `kept` is the history up to the model that was kept, `record` run.json."""
     learnt_from = {"learnt from": record["teachers"]} if "teachers" in record else {}
-    if silver := record["splits"].get("train", {}).get("silver"):
-        learnt_from["tagged by a model"] = silver
     return PageContent(
         results,
         overview,

@@ -188,11 +188,16 @@ def plain(value: object) -> object:
 
 def split_record(split: Split) -> dict[str, object]:
     """Name, counts and checksums of one split."""
-    return {
+    record = {
         "name": split.name,
         **split.counts,
         "total": split.total,
         "windows": len(split.windows),
         "sha256": " + ".join(split.source.sha256[part] for part in split.name.split("+")),
         "facts": dict(split.facts),
-    } | {name: value for name in ("silver", "taught_by") if (value := getattr(split, name))}
+    }
+    if split.silver:
+        record["silver"] = {"files": split.silver.files, **split.silver.counts}
+    if split.taught_by:
+        record["taught_by"] = split.taught_by
+    return record

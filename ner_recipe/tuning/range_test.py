@@ -30,7 +30,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ner_recipe.arguments import DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.checks import beside, number_problems, place_problems, refuse, setting_problems
-from ner_recipe.corpora.splits import label_names
+from ner_recipe.corpora.building import label_names
 from ner_recipe.models import load_model
 from ner_recipe.reports.figures import COLOURS, picture
 from ner_recipe.reports.files import write_bytes, write_text

@@ -33,7 +33,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ner_recipe.arguments import Arguments, DataArguments, ModelArguments, RecipeArguments
 from ner_recipe.checks import beside, number_problems, place_problems, refuse, setting_problems
-from ner_recipe.corpora.splits import Split, label_names
+from ner_recipe.corpora.building import label_names
+from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 from ner_recipe.models import load_model
 from ner_recipe.reports.figures import picture
@@ -151,8 +152,9 @@ def settings_of(given: Mapping[str, object], splits: Mapping[str, Split]) -> dic
         if not any(fnmatch.fnmatch(name, pattern) for pattern in MAY_DIFFER)
     }
     settings |= {f"{role} corpus": split.counts["fingerprint"] for role, split in splits.items()}
-    taught_by = splits["train"].taught_by
-    return settings | ({"teachers' checksum": taught_by} if taught_by else {})
+    train = splits["train"]
+    settings |= {"silver text": train.silver.counts["fingerprint"]} if train.silver else {}
+    return settings | ({"teachers' checksum": train.taught_by} if train.taught_by else {})
 
 
 def open_study(search: SearchArguments, args: RecipeArguments, settings: Mapping) -> optuna.Study:
