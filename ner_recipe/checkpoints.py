@@ -201,6 +201,7 @@ def deciding_settings(
     """The values of DECIDING, by name."""
     groups = {"model": model_args, "data": data_args, "trainer": args}
     values = {name: getattr(groups[group], name) for group, names in DECIDING.items() for name in names}
+    values["label_all_tokens"] = values["label_all_tokens"] is not False  # a training's default
     return {name: getattr(value, "value", value) for name, value in values.items()}  # enumerations as text
 
 

@@ -236,6 +236,9 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
     error = refused("--seed", "2", "--learning_rate", "1e-4", "--show_mistakes", "3")
     assert f"{checkpoint} began with --learning_rate 0.003 (now 0.0001), --seed 1 (now 2);" in error
 
+    error = refused("--label_all_tokens", "true", "--seed", "2")
+    assert f"{checkpoint} began with --seed 1 (now 2);" in error
+
     file = corpus / "train.tsv"
     original = file.read_text()
     assert "of\tO\n" in original
