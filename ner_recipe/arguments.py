@@ -111,7 +111,7 @@ class DataArguments:
     silver_train_file: list[str] | None = HfArg(
         default=None,
         help="Text that a model tagged, to be trained on beside the corpus: what annotate.py --with_text "
-        "writes, or any form of --train_file. One file or several.",
+        "writes, or any form of --train_file. Files, or folders of annotate.py.",
     )
     validation_fraction: float | None = HfArg(
         default=None, help="Take this part of train's documents for validation, where there is none."

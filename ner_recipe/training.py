@@ -46,7 +46,7 @@ from ner_recipe.batching import (
 )
 from ner_recipe.checkpoints import SETTINGS_FILE, began_with, last_checkpoint, whole_or_none
 from ner_recipe.corpora.building import document_numbers, label_names
-from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits
+from ner_recipe.corpora.leakage import corpus_notes, refuse_bad_splits, with_silver_facts
 from ner_recipe.corpora.splits import Split, load_splits, with_labels
 from ner_recipe.decoding import best_min_score, first_subtokens, joint_decoding, leave_out
 from ner_recipe.distillation import checksum, find_teachers, load_teachers, teacher_loss, with_teachers
@@ -84,6 +84,7 @@ def prepare(
     find_teachers(model_args.teacher_name_or_path or [], model_args.cache_dir)
     splits = load_splits(roles, data_args, args, model_args.cache_dir)
     refuse_bad_splits(splits)
+    splits = with_silver_facts(splits)
     if args.process_index == 0:
         print(*(f"{note}\n" for note in corpus_notes(splits)), sep="", end="", file=sys.stderr)
     labels = label_names(next(iter(splits.values())).sentences)
@@ -537,7 +538,7 @@ def refuse_another_corpus(checkpoint: Path, corpus: Mapping[str, str]) -> None:
     for role in dict.fromkeys((*corpus, SILVER)):
         content = corpus.get(role)
         if began.get(role) != content:
-            what = role if role in (TEACHER, SILVER) else f"{role} split"
+            what = {SILVER: "text of --silver_train_file", TEACHER: TEACHER}.get(role, f"{role} split")
             raise UsageError(
                 f"--resume_from_checkpoint: {checkpoint} began with another {what} (fingerprint "
                 f"{began.get(role)}, now {content}); restore it, or start anew in another --output_dir"

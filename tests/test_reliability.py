@@ -248,7 +248,7 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
 
     silver = tmp_path / "silver.tsv"
     silver.write_text("IL-2\tB-protein\n")
-    assert "began with another silver text (fingerprint None, now " in refused(
+    assert "began with another text of --silver_train_file (fingerprint None, now " in refused(
         "--silver_train_file", str(silver)
     )
     settings = checkpoint / SETTINGS_FILE
@@ -256,7 +256,7 @@ def test_a_run_resumes_only_with_the_settings_and_the_corpus_that_it_began_with(
     content["corpus"]["silver text"] = "0"
     files[settings] = json.dumps(content).encode()
     settings.write_bytes(files[settings])
-    assert "began with another silver text (fingerprint 0, now None)" in refused()
+    assert "began with another text of --silver_train_file (fingerprint 0, now None)" in refused()
     del content["corpus"]["silver text"]
     content["settings"]["old_flag"] = True
     files[settings] = json.dumps(content).encode()

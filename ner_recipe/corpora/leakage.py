@@ -1,9 +1,11 @@
 """What can be wrong with what is trained and evaluated on: one file for two splits, repeats, no entity.
 
 refuse_bad_splits(splits)
+splits = with_silver_facts(splits)
 notes = corpus_notes(splits)
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 
@@ -13,6 +15,7 @@ from jnlpba_dataset import column, columns
 from ner_recipe.corpora.splits import Split
 from ner_recipe.launch import UsageError
 
+IN_SILVER = "also in the text that a model tagged"  # a fact about an evaluated split
 BEGINNING = 30  # characters by which a sentence is looked for inside longer text
 # The roles that need an entity, to learn from and to select by, and the flag that may have cut it off.
 LEARNED = {"train": "max_train_samples", "validation": "max_eval_samples"}
@@ -42,10 +45,10 @@ def corpus_notes(splits: Mapping[str, Split]) -> list[str]:
     notes = []
     trained = repeats(splits["train"]) if "train" in splits else (set(), set())
     silver = splits["train"].silver if "train" in splits else None
+    if silver:
+        notes.append(f"Text that a model tagged: {silver.files}")
     if silver and not silver.counts["entities"]:
-        notes.append(
-            f"Warning: the text that a model tagged has no entity, so it teaches none: {silver.files}"
-        )
+        notes.append("Warning: the text that a model tagged has no entity, so it teaches that there are none")
     for role, split in splits.items():
         if role == "train":
             continue
@@ -60,12 +63,20 @@ def corpus_notes(splits: Mapping[str, Split]) -> list[str]:
                 f"Warning: also in {splits['train'].name}, word for word: {documents_too}{same[1]:,} "
                 f"sentences of {split.name} (each counted once)"
             )
-        if silver and (count := len(found_in(split.sentences, silver.sentences))):
-            notes.append(
-                f"Warning: also in the text that a model tagged: {count:,} sentences of {split.name} (each "
-                "counted once)"
-            )
+        if found := split.facts.get(IN_SILVER):
+            notes.append(f"Warning: {IN_SILVER}: {found} (each counted once); remove them")
     return notes
+
+
+def with_silver_facts(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """The splits; those to be evaluated state how many of their sentences a model tagged to be trained on."""
+    silver = splits["train"].silver if "train" in splits else None
+    stated = dict(splits)
+    for role, split in splits.items():
+        if silver and role != "train" and (found := found_in(split.sentences, silver.sentences)):
+            facts = {**split.facts, IN_SILVER: f"{len(found):,} sentences of {split.name}"}
+            stated[role] = dataclasses.replace(split, facts=facts)
+    return stated
 
 
 def found_in(sentences: datasets.Dataset, text: datasets.Dataset) -> set[str]:
