@@ -185,10 +185,9 @@ def text_problems(flag: str, path: str) -> list[str]:
         there, readable = Path(path).exists(), Path(path).is_file() or Path(path).is_dir()
     except OSError:  # the name is too long
         there = readable = False
-    if path and readable and os.access(path, os.R_OK):
-        return []
     if path and readable:
-        return [f"--{flag}: '{path}' can't be read by this user; change its permissions"]
+        refused = f"--{flag}: '{path}' can't be read by this user; change its permissions"
+        return [] if os.access(path, os.R_OK) else [refused]
     strange = f"'{path}' is neither a file nor a folder"
     found = strange if there and path else f"found no file or folder '{path}'"
     return [f"--{flag}: {found}; give the path of your text"]

@@ -102,12 +102,11 @@ def test_text_that_a_model_tagged_is_trained_on_beside_the_corpus(
     assert warning in shown and "sentences of test" not in shown
     splits, before = (json.loads((folder / "run.json").read_text())["splits"] for folder in (out, trained))
     added = splits["train"].pop("silver")
-    assert splits["train"].pop("windows") > before["train"]["windows"]
+    assert splits["train"].pop("windows") > before["train"].pop("windows")
     copied = f"{len(evaluated)} sentences of validation"
     assert splits["validation"]["facts"].pop("also in the text that a model tagged") == copied
     assert f"Also in the text that a model tagged: {copied}." in (out / "README.md").read_text()
-    for role in splits:
-        assert splits[role] == {name: value for name, value in before[role].items() if name in splits[role]}
+    assert splits == before
     assert (added["documents"], added["sentences"], added["entities"]) == (4, 4, found)
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in silver]
     sha256 = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

@@ -91,7 +91,7 @@ def found_in(sentences: datasets.Dataset, text: datasets.Dataset) -> set[str]:
         if len(sentence) >= BEGINNING:
             by_beginning.setdefault(sentence[:BEGINNING], []).append(sentence)
     found = set()
-    for document in texts_of(text):
+    for _, document in texts_of(text):
         lines = ["".join(words) for words in document]
         found |= wanted & set(lines)
         whole = "".join(lines)
@@ -114,15 +114,13 @@ def sentence_hashes(sentences: datasets.Dataset) -> set[int]:
 
 def documents(split: Split) -> Iterator[tuple[str, ...]]:
     """The words of each known document."""
-    rows = columns(split.sentences, "document_id", "tokens")
-    for name, group in itertools.groupby(rows, key=lambda row: row[0]):
-        words = tuple(word for _, sentence in group for word in sentence)
+    for name, document in texts_of(split.sentences):
         if name is not None:
-            yield words
+            yield tuple(itertools.chain.from_iterable(document))
 
 
-def texts_of(sentences: datasets.Dataset) -> Iterator[list[list[str]]]:
-    """The sentences of each document; sentences of unknown documents as one text."""
+def texts_of(sentences: datasets.Dataset) -> Iterator[tuple[str | None, list[list[str]]]]:
+    """The name and the sentences of each document; neighbours of unknown documents as one text."""
     rows = columns(sentences, "document_id", "tokens")
-    for _, group in itertools.groupby(rows, key=lambda row: row[0]):
-        yield [words for _, words in group]
+    for name, group in itertools.groupby(rows, key=lambda row: row[0]):
+        yield name, [words for _, words in group]

@@ -23,8 +23,8 @@ from ner_recipe.corpora.sources import content_sha256, rows_of_file
 from ner_recipe.launch import UsageError, visible
 
 FLAG = "--silver_train_file"
-# What annotate.py writes to its folder: the last one when it has finished.
 OTHER_FLAGS = re.compile(r"--\w+_column_name|--repair_tags")  # as errors about the corpus advise
+# What annotate.py writes to its folder: the last one when it has finished.
 MANIFEST, PARTS, SUMMARY = "manifest.json", "part-*.jsonl", "summary.json"
 
 

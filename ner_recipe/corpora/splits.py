@@ -82,8 +82,9 @@ def load_splits(
             facts = joined_facts({part: corpus.facts.get(part, {}) for part in name.split("+")})
             splits[role] = Split(name, sentences, len(whole), corpus.source, facts | untested)
         if "train" in splits and data_args.silver_train_file:
-            train, own = splits["train"], data_args.own_files
-            sha256 = {split: content_sha256(Path(file)) for split, file in own.items()} | corpus.source.sha256
+            train, read = splits["train"], corpus.source.sha256
+            own = data_args.own_files.items()
+            sha256 = read | {split: content_sha256(Path(file)) for split, file in own if split not in read}
             labels = label_names(train.sentences)
             silver = load_silver(data_args.silver_train_file, labels, sha256, cache_dir)
             splits["train"] = dataclasses.replace(train, silver=silver)
@@ -116,6 +117,8 @@ def select_split(corpus: datasets.DatasetDict, name: str) -> datasets.Dataset:
 
 def with_labels(split: Split, labels: Sequence[str]) -> Split:
     """The same split with label ids in another order, or among more labels."""
+    if label_names(split.sentences) == list(labels):
+        return split
     silver = split.silver
     if silver:
         silver = dataclasses.replace(silver, sentences=relabelled(silver.sentences, labels))

@@ -346,11 +346,10 @@ def sentences_used(split: Mapping) -> str:
 
 def count_rows(split: Mapping) -> list[list[str]]:
     """The row of one split, and that of the text beside it that a model tagged."""
-    silver = split.get("silver")
-    more = (
-        [count_row({"name": f"{split['name']}, tagged by a model", "sha256": "", **silver})] if silver else []
-    )
-    return [count_row(split), *more]
+    rows = [count_row(split)]
+    if silver := split.get("silver"):
+        rows.append(count_row({"name": f"{split['name']}, tagged by a model", **silver}))
+    return rows
 
 
 def count_row(split: Mapping) -> list[str]:
@@ -358,12 +357,8 @@ def count_row(split: Mapping) -> list[str]:
     words, entities = (f"{split[key]:,}" for key in ("words", "entities"))
     documents = "unknown" if split["documents"] is None else f"{split['documents']:,}"
     counts = [documents, sentences_used(split), words, entities]
-    return [
-        split["name"],
-        *counts,
-        code(split["fingerprint"]),
-        code(split["sha256"]) if split["sha256"] else "",
-    ]
+    sha256 = code(split["sha256"]) if "sha256" in split else ""  # that of tagged text stands with its files
+    return [split["name"], *counts, code(split["fingerprint"]), sha256]
 
 
 def provenance(run: Mapping) -> list[tuple[str, str]]:
