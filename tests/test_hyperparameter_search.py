@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import optuna
 import pytest
@@ -97,12 +98,16 @@ def test_the_best_setting_is_run_ners_own(config, trained, tmp_path, capsys):
     assert "holds a search with weight_decay" in capsys.readouterr().err
 
 
-def running(url: str) -> list[int]:
-    """The numbers of the running trials."""
-    try:
-        study = optuna.load_study(study_name="search", storage=url)
-    except Exception:  # no database yet, or one without all its tables
+def running(folder: Path) -> list[int]:
+    """The numbers of the running trials.
+
+    Optuna creates missing tables when it opens a database, and one of two that do so at once fails. So the
+    database is opened when the program has created it, under the program's own lock.
+    """
+    if not (folder / "trials.db").exists():
         return []
+    with search.lock(folder):
+        study = optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'trials.db'}")
     return [
         trial.number
         for trial in study.trials
@@ -112,7 +117,7 @@ def running(url: str) -> list[int]:
 
 def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config, tmp_path, monkeypatch):
     path = config(RATE, n_trials=4, num_train_epochs=16, add_tokens_min_count=2)
-    url = f"sqlite:///{tmp_path / 'search' / 'trials.db'}"
+    folder = tmp_path / "search"
     # Both need the same two: a process that has less patience than the other's pulse would take it for dead.
     monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
     monkeypatch.setattr(search, "GRACE_SECONDS", 10)
@@ -123,12 +128,12 @@ def test_two_processes_share_the_trials_and_one_that_is_killed_loses_none(config
     words = [sys.executable, "-c", program]
     with subprocess.Popen(words, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as other:
         deadline = time.monotonic() + 120
-        while not running(url) and time.monotonic() < deadline:
+        while not running(folder) and time.monotonic() < deadline:
             time.sleep(0.1)
         killed = []
 
         def kill_when_both_run_a_trial():
-            while len(running(url)) < 2 and time.monotonic() < deadline:
+            while len(running(folder)) < 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
             killed.append(other.poll() is None)
             other.kill()
